@@ -1,0 +1,163 @@
+"""The frozen values that all layers share. Imports nothing of distckpt; knows no TensorFlow, clock, file or socket.
+
+Words are DESIGN's: a *worker* is named by its index in the cluster (the chief first: index 0); a *share* is what one
+worker writes of a save, a *shard* the file that holds it; a *generation* is one start of the job; a *round* is one
+attempt to save one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+CHIEF = 0
+NO_METRICS: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Extent:
+    """A half-open range `[start, start + length)` of one dimension of a tensor."""
+
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+Slice = tuple[Extent, ...]
+"""One extent for each dimension of the full tensor, explicit also where the dimension is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What must be written of one tensor, known before it is captured.
+
+    `name` is the key in the checkpoint, `dtype` TensorFlow's `DataType` number, `shape` the shape of the full tensor.
+    `size_bytes` is what it takes in a data file; for variable-length types (strings, variants) an estimate.
+    `part` is set where this tensor is itself a part of a larger one (a shard of a `ShardedVariable`).
+    `divisible` says that it may be cut along its first axis: fixed-width elements, rank >= 1, no `part`.
+    """
+
+    name: str
+    dtype: int
+    shape: tuple[int, ...]
+    size_bytes: int
+    part: Slice | None = None
+    divisible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is written in one go: a whole tensor (`rows` is None) or the rows `rows` of its first axis."""
+
+    tensor: str
+    size_bytes: int
+    rows: Extent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker writes of the replicated tensors in a save."""
+
+    worker: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(piece.size_bytes for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one tensor, or one slice of it, stands in a data file; a line of the index.
+
+    `shape` is the full tensor's. `part` is the slice that this entry holds, None for a whole tensor.
+    `crc32c` is the plain (unmasked) CRC32C that TensorFlow defines for the dtype.
+    """
+
+    name: str
+    dtype: int
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+    crc32c: int
+    part: Slice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A staged data file: written, durable, not yet visible. `handle` is what storage's `publish` takes."""
+
+    worker: int
+    handle: str
+    size_bytes: int
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A published file of a checkpoint: its name below the directory, size, and the staged handle it came from."""
+
+    name: str
+    size_bytes: int
+    handle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A committed checkpoint, as the journal knows it.
+
+    `name` is TensorFlow's prefix below the directory (`ckpt-100`); `step` the number in it; `timestamp` the commit's
+    time in seconds since the epoch; `files` every file but the state file, the index last. `manifest_sha256` is empty
+    for a checkpoint that plain TensorFlow wrote and distckpt adopted: it has no manifest.
+    """
+
+    name: str
+    step: int
+    timestamp: float
+    generation: int
+    files: tuple[FileRecord, ...] = ()
+    manifest_sha256: str = ""
+    metrics: Mapping[str, float] = field(default=NO_METRICS, hash=False)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def adopted(self) -> bool:
+        return not self.manifest_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Describes one checkpoint to people and tools; stands beside it as `NAME.manifest.json`.
+
+    `shards` are the data files in shard order with `workers[i]` their writer; `index` the index file, whose content
+    has `index_sha256`; every tensor's checksum stands in the index. `tensor_bytes` is the model's size.
+    """
+
+    name: str
+    step: int
+    generation: int
+    job: str
+    timestamp: float
+    shards: tuple[FileRecord, ...]
+    workers: tuple[int, ...]
+    index: FileRecord
+    index_sha256: str
+    tensors: int
+    tensor_bytes: int
+    metrics: Mapping[str, float] = field(default=NO_METRICS, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something failed, fit to travel: `kind` is the class name of an error in `distckpt.errors`."""
+
+    kind: str
+    message: str
+    worker: int | None = None

@@ -1,0 +1,31 @@
+"""Every wait of the protocol, in seconds. Nothing waits without one of these (invariant I5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """`resend_s`: a message without its answer is repeated after this. `heartbeat_s`: the interval of heartbeats.
+
+    `silence_s`: a worker not heard of for this long is lost. `disconnect_s`: a worker whose connection broke is lost if
+    it has not spoken again after this. `join_s`: all workers must have joined by then. `announce_s`: from the first
+    announcement (or restore request) of a round to the last. `write_s`: from the decision to the last share.
+    `commit_s`: from the last share to the commit. `restore_s`: from a restore's first request to its decision.
+    """
+
+    resend_s: float = 0.5
+    heartbeat_s: float = 0.5
+    silence_s: float = 15.0
+    disconnect_s: float = 2.0
+    join_s: float = 120.0
+    announce_s: float = 60.0
+    write_s: float = 600.0
+    commit_s: float = 120.0
+    restore_s: float = 600.0
+
+    @property
+    def save_s(self) -> float:
+        """After this a worker that waits for a save's outcome gives up waiting."""
+        return self.announce_s + self.write_s + self.commit_s

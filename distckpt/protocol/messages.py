@@ -1,0 +1,228 @@
+"""What agents and the coordinator say to each other. Frozen values; `rpc/` turns them into protobuf and back.
+
+Every message travels in an `Envelope` that says whom it is from: job, generation, worker, incarnation. An *incarnation*
+is a random name drawn at every start of a process, so that a restarted worker is never taken for its predecessor. An
+*ordinal* counts the saves (and, apart, the restores) that one incarnation asked for, from 1; a *round* is the
+coordinator's number for an attempt, from 1 in each generation, shared by saves and restores.
+
+Every message may be lost, repeated, delayed and reordered. Who waits for an answer repeats its message until it has
+one; who gets a repeated message answers as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, TensorSpec
+
+# ------------------------------------------------------------------------------------------------- agent -> coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The first message of an incarnation, repeated until Welcome or Refused.
+
+    `probe` is the key of a small file that this worker wrote into the directory (content: its incarnation), so that the
+    chief can see that both look at the same one. `host`, `pid` and `address` (from TF_CONFIG) are for people.
+    """
+
+    world_size: int
+    host: str
+    pid: int
+    probe: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sent every `heartbeat_interval_s`. `step` is the last step that the training told of, -1 before the first."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """This worker's training thread called save for `step` (its save number `ordinal`).
+
+    `digest` is of the specs of the replicated tensors, the same on all workers if their models are. `own_bytes` is how
+    much this worker has to write that only it has. `name` is the checkpoint's prefix below the directory.
+    """
+
+    ordinal: int
+    step: int
+    name: str
+    digest: str
+    own_bytes: int
+    metrics: Mapping[str, float] = field(default=NO_METRICS, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The answer to Describe: the specs of the replicated tensors, sorted by name and part."""
+
+    round: int
+    specs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """This worker's share is durable in staging."""
+
+    round: int
+    shard: Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This worker cannot do its part of a round (or of its announced save `ordinal`, where `round` is 0)."""
+
+    round: int
+    ordinal: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """This worker's training thread asked to restore (its restore number `ordinal`).
+
+    `selector` is "latest", a step in decimal, or "best:METRIC:MODE"; it must be the same on all workers.
+    """
+
+    ordinal: int
+    selector: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """This worker's part of the checksums of candidate `name` was read and compared. `fault`: None if all was well."""
+
+    round: int
+    name: str
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """This worker is done. `cause` is None at a normal end."""
+
+    cause: Cause | None = None
+
+
+AgentMessage = Join | Heartbeat | Announce | Described | Written | Failed | RestoreRequest | Verified | Leave
+
+# ------------------------------------------------------------------------------------------------- coordinator -> agent
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """This incarnation takes part. `checkpoints` are the live ones, oldest first."""
+
+    generation: int
+    checkpoints: tuple[Checkpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """This incarnation does not take part, and never will."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """All workers announced `step`: this is round `round`. `ordinal` is the receiver's own.
+
+    The plan follows from this alone: replicated specs, `own_bytes[i]` of worker i; there are `len(own_bytes)` workers.
+    """
+
+    round: int
+    ordinal: int
+    step: int
+    own_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """The digests of the workers differ: say what you have, so that the first difference can be named."""
+
+    round: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The save exists. `checkpoint` has no files here; `retired` are the names that retention removed."""
+
+    round: int
+    ordinal: int
+    checkpoint: Checkpoint
+    retired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The round (save or restore) was given up; nothing of it remains."""
+
+    round: int
+    ordinal: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Read and compare part `part` of `parts` of checkpoint `name`."""
+
+    round: int
+    ordinal: int
+    name: str
+    part: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreDecided:
+    """All restore `name` (None: there is no checkpoint). `quarantined`: found corrupt and set aside, newest first."""
+
+    round: int
+    ordinal: int
+    name: str | None
+    quarantined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FencedOff:
+    """A later generation has taken the directory over: stop for good."""
+
+    generation: int
+    cause: Cause
+
+
+CoordinatorMessage = Welcome | Rejected | Decided | Describe | Committed | Aborted | Verify | RestoreDecided | FencedOff
+
+
+# ------------------------------------------------------------------------------------------------------------- envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who speaks: both ends check every field of every message."""
+
+    job: str
+    generation: int
+    worker: int
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEnvelope:
+    sender: Sender
+    message: AgentMessage
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorEnvelope:
+    """`receiver` names the incarnation it is meant for: another one must ignore it."""
+
+    receiver: Sender
+    message: CoordinatorMessage

@@ -1,0 +1,73 @@
+"""What distckpt asks of a storage, and no more: put-if-absent, put, read, list, delete, and stage / publish.
+
+Keys are `/`-separated names below the job's directory (`ckpt-100.index`, `.distckpt/journal/0000000000000042.json`).
+A key that is absolute, empty, or has an empty, `.` or `..` component is refused with ValueError. What returned without
+an error is durable. Errors are `StorageError` (`ObjectMissing`, `StorageNoSpace`); `put_if_absent` raises
+`OutcomeUnknown` where it cannot tell. All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = bytes | NDArray[np.uint8]
+"""What can be written: bytes, or a C-contiguous one-dimensional array of uint8 (which costs no copy)."""
+
+
+class StagedFile(Protocol):
+    """A file being written, visible to nobody. `write_at` may be called from several threads at once."""
+
+    def write_at(self, offset: int, data: Bytes) -> None:
+        """Writes all of `data` at `offset`; a short write is continued, never reported as done."""
+
+    def seal(self) -> str:
+        """Makes the content durable and returns the handle that `publish` and `discard` take.
+
+        An fsync that failed is never tried again on the same file: it raises, and the file must be staged anew.
+        """
+
+    def abandon(self) -> None:
+        """Removes what was written. Allowed at any time, also after a failure and twice."""
+
+
+class Storage(Protocol):
+    """One directory. See the module for keys, durability and errors."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Creates `key` with `data`, atomically and durably. False: it existed (whatever its content)."""
+
+    def put(self, key: str, data: bytes, *, private: bool = False) -> None:
+        """Creates or replaces `key`, atomically and durably. `private`: only the owner may read it (mode 0600)."""
+
+    def read(self, key: str) -> bytes:
+        """The whole content. Raises ObjectMissing."""
+
+    def read_at(self, key: str, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`, fewer at the end. Raises ObjectMissing."""
+
+    def size(self, key: str) -> int:
+        """The size in bytes. Raises ObjectMissing."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys below the folder `prefix` ("" for the top), recursively, sorted; temporary files left out."""
+
+    def delete(self, key: str) -> None:
+        """Removes `key`, durably; no error if it is absent. A folder left empty below `.distckpt/` goes too."""
+
+    def stage(self, generation: int, name: str) -> StagedFile:
+        """A new staged file. `name` is unique within the generation (say which worker and round it is of)."""
+
+    def publish(self, handle: str, key: str) -> None:
+        """Makes a sealed file visible as `key`, durably, replacing what was there.
+
+        Idempotent: if the handle is gone and `key` exists, it was done before. If both are gone: ObjectMissing.
+        """
+
+    def discard(self, handle: str) -> None:
+        """Removes a sealed file that will not be published; no error if it is gone."""
+
+    def staged(self) -> list[str]:
+        """The handles of all staged files, sealed or not, sorted; each begins with its generation and a slash."""
