@@ -66,6 +66,9 @@ class Storage(Protocol):
         Idempotent: if the handle is gone and `key` exists, it was done before. If both are gone: ObjectMissing.
         """
 
+    def staged_size(self, handle: str) -> int:
+        """The size in bytes of a sealed file that is not yet published. Raises ObjectMissing."""
+
     def discard(self, handle: str) -> None:
         """Removes a sealed file that will not be published; no error if it is gone."""
 

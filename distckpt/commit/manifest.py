@@ -1,0 +1,77 @@
+"""The manifest `NAME.manifest.json`: JSON, for people and for tools; its sha256 stands in the journal's COMMIT.
+
+The chain of checksums: the journal's record has its own; it holds the manifest's sha256; the manifest holds the index's
+sha256; the index holds the CRC32C of every tensor. So every byte of a checkpoint is under a checksum.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from distckpt.errors import CorruptCheckpoint
+from distckpt.model import FileRecord, Manifest
+
+FORMAT = 1
+BYTES_MAX = 64 << 20
+
+
+def manifest_key(name: str) -> str:
+    return f"{name}.manifest.json"
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The file's content; the same for equal manifests."""
+    body = {
+        "format": FORMAT,
+        "name": manifest.name,
+        "step": manifest.step,
+        "generation": manifest.generation,
+        "job": manifest.job,
+        "timestamp": manifest.timestamp,
+        "tensors": manifest.tensors,
+        "tensor_bytes": manifest.tensor_bytes,
+        "metrics": dict(manifest.metrics),
+        "index": {"file": manifest.index.name, "bytes": manifest.index.size_bytes, "sha256": manifest.index_sha256},
+        "shards": [
+            {"file": shard.name, "bytes": shard.size_bytes, "worker": worker}
+            for shard, worker in zip(manifest.shards, manifest.workers, strict=True)
+        ],
+    }
+    return json.dumps(body, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def decode_manifest(data: bytes, path: str) -> Manifest:
+    """Reads what `encode_manifest` wrote. Raises CorruptCheckpoint, naming `path`, for anything else."""
+    if len(data) > BYTES_MAX:
+        raise CorruptCheckpoint(path, f"the manifest has {len(data)} bytes; at most {BYTES_MAX} are read")
+    try:
+        body = json.loads(data)
+        if body["format"] != FORMAT:
+            raise CorruptCheckpoint(path, f"manifest format {body['format']!r}; this distckpt reads {FORMAT}")
+        return _manifest(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptCheckpoint(path, f"not a manifest: {type(error).__name__}: {error}") from error
+
+
+def _manifest(body: Mapping[str, Any]) -> Manifest:
+    index = body["index"]
+    return Manifest(
+        name=str(body["name"]),
+        step=int(body["step"]),
+        generation=int(body["generation"]),
+        job=str(body["job"]),
+        timestamp=float(body["timestamp"]),
+        shards=tuple(_file(shard) for shard in body["shards"]),
+        workers=tuple(int(shard["worker"]) for shard in body["shards"]),
+        index=_file(index),
+        index_sha256=str(index["sha256"]),
+        tensors=int(body["tensors"]),
+        tensor_bytes=int(body["tensor_bytes"]),
+        metrics={str(key): float(value) for key, value in body["metrics"].items()},
+    )
+
+
+def _file(body: Mapping[str, Any]) -> FileRecord:
+    return FileRecord(name=str(body["file"]), size_bytes=int(body["bytes"]))
