@@ -1,0 +1,55 @@
+"""distckpt: the checkpoint coordinator that distributed TensorFlow training lacks.
+
+The names below are the public ones. They are loaded on first use (PEP 562), so that `import distckpt` and the command
+line do not import TensorFlow, which takes seconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from distckpt import errors
+
+if TYPE_CHECKING:
+    from distckpt.catalog import Catalog
+    from distckpt.manager import CheckpointManager
+    from distckpt.options import Options
+    from distckpt.policy import EverySteps
+    from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnyOf",
+    "Catalog",
+    "CheckpointManager",
+    "EverySteps",
+    "KeepBest",
+    "KeepEvery",
+    "KeepLatest",
+    "Options",
+    "errors",
+]
+
+_HOMES = {
+    "AnyOf": "distckpt.protocol.retention",
+    "Catalog": "distckpt.catalog",
+    "CheckpointManager": "distckpt.manager",
+    "EverySteps": "distckpt.policy",
+    "KeepBest": "distckpt.protocol.retention",
+    "KeepEvery": "distckpt.protocol.retention",
+    "KeepLatest": "distckpt.protocol.retention",
+    "Options": "distckpt.options",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
