@@ -121,7 +121,7 @@ class Checkpoint:
     generation: int
     files: tuple[FileRecord, ...] = ()
     manifest_sha256: str = ""
-    metrics: Mapping[str, float] = field(default=NO_METRICS, hash=False)
+    metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
 
     @property
     def size_bytes(self) -> int:
@@ -151,7 +151,7 @@ class Manifest:
     index_sha256: str
     tensors: int
     tensor_bytes: int
-    metrics: Mapping[str, float] = field(default=NO_METRICS, hash=False)
+    metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

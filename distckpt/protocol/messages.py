@@ -54,7 +54,7 @@ class Announce:
     name: str
     digest: str
     own_bytes: int
-    metrics: Mapping[str, float] = field(default=NO_METRICS, hash=False)
+    metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
