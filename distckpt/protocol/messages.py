@@ -2,8 +2,9 @@
 
 Every message travels in an `Envelope` that says whom it is from: job, generation, worker, incarnation. An *incarnation*
 is a random name drawn at every start of a process, so that a restarted worker is never taken for its predecessor. An
-*ordinal* counts the saves (and, apart, the restores) that one incarnation asked for, from 1; a *round* is the
-coordinator's number for an attempt, from 1 in each generation, shared by saves and restores.
+*ordinal* counts what one incarnation asked for, from 1: saves and restores in one count, so that an answer can never be
+taken for another's; a *round* is the coordinator's number for an attempt, from 1 in each generation, shared by saves
+and restores.
 
 Every message may be lost, repeated, delayed and reordered. Who waits for an answer repeats its message until it has
 one; who gets a repeated message answers as before.
@@ -21,7 +22,7 @@ from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The first message of an incarnation, repeated until Welcome or Refused.
+    """The first message of an incarnation, repeated until Welcome or Rejected.
 
     `probe` is the key of a small file that this worker wrote into the directory (content: its incarnation), so that the
     chief can see that both look at the same one. `host`, `pid` and `address` (from TF_CONFIG) are for people.
@@ -36,14 +37,14 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Sent every `heartbeat_interval_s`. `step` is the last step that the training told of, -1 before the first."""
+    """Sent every `heartbeat_s`, answered by Alive. `step` is the last step that the training told of, -1 before the first."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """This worker's training thread called save for `step` (its save number `ordinal`).
+    """This worker's training thread called save for `step` (its request number `ordinal`).
 
     `digest` is of the specs of the replicated tensors, the same on all workers if their models are. `own_bytes` is how
     much this worker has to write that only it has. `name` is the checkpoint's prefix below the directory.
@@ -84,7 +85,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """This worker's training thread asked to restore (its restore number `ordinal`).
+    """This worker's training thread asked to restore (its request number `ordinal`).
 
     `selector` is "latest", a step in decimal, or "best:METRIC:MODE"; it must be the same on all workers.
     """
@@ -191,6 +192,11 @@ class RestoreDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """The answer to a Heartbeat: the coordinator is there, also while it has nothing to say (in a long gathering)."""
+
+
+@dataclass(frozen=True, slots=True)
 class FencedOff:
     """A later generation has taken the directory over: stop for good."""
 
@@ -198,7 +204,9 @@ class FencedOff:
     cause: Cause
 
 
-CoordinatorMessage = Welcome | Rejected | Decided | Describe | Committed | Aborted | Verify | RestoreDecided | FencedOff
+CoordinatorMessage = (
+    Welcome | Rejected | Decided | Describe | Committed | Aborted | Verify | RestoreDecided | Alive | FencedOff
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- envelope
