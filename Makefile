@@ -1,0 +1,70 @@
+# `make help` lists the targets. Each one makes .venv by itself, once, from the pinned versions in requirements/.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-input
+PROTOS = $(shell find protos -name '*.proto' | sort)
+
+# The fast ones first, then those that start TensorFlow; a new folder of tests joins at the end by itself.
+FAST := $(addprefix tests/,protocol storage journal bundle rpc launch cli)
+SLOW := $(addprefix tests/,simulation tensorflow faults)
+FOLDERS := $(patsubst %/,%,$(wildcard tests/*/))
+TESTS = $(wildcard tests/test_*.py) $(filter $(FAST),$(FOLDERS)) $(filter-out $(FAST) $(SLOW),$(FOLDERS)) \
+	$(filter $(SLOW),$(FOLDERS))
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: $(VENV)/has-demo $(VENV)/has-distckpt ## two workers train, one is killed, the job resumes, the result is proved (ARGS="--keep DIR")
+	@$(VENV)/bin/distckpt demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/has-test $(VENV)/has-distckpt ## all tests, the fast ones first (ARGS="-k name")
+	@$(PY) -m pytest $(TESTS) $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/has-lint $(VENV)/has-distckpt ## ruff check, ruff format --check, mypy --strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+.PHONY: sim
+sim: $(VENV)/has-test $(VENV)/has-distckpt ## the simulation at length: 200,000 seeded schedules
+	@DISTCKPT_SIM_SCHEDULES=200000 $(PY) -m pytest tests/simulation -o timeout=0 $(ARGS)
+
+.PHONY: proto
+proto: $(VENV)/has-test ## generate the protobuf code again from protos/ (the result is committed)
+	@for proto in $(PROTOS); do \
+		services=(); grep -q '^service ' "$$proto" && services=(--grpc_python_out=.); \
+		echo "$$proto"; $(PY) -m grpc_tools.protoc -Iprotos --python_out=. --pyi_out=. "$${services[@]}" "$$proto"; \
+	done
+
+.PHONY: lock
+lock: ## write requirements/*.txt again after a change of what is required (ARGS=--upgrade: take the newest)
+	@bash requirements/make-venv.sh $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	@$(VENV)-lock/bin/python requirements/lock.py $(ARGS)
+
+# A stamp in .venv says that a lock file has been installed, so that the second call starts at once. Each lock builds on
+# the one before it.
+$(VENV)/made: requirements/make-venv.sh
+	@bash requirements/make-venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/has-demo: $(VENV)/has-runtime
+$(VENV)/has-test: $(VENV)/has-demo
+$(VENV)/has-lint: $(VENV)/has-test
+$(VENV)/has-distckpt: pyproject.toml $(VENV)/has-runtime
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/has-%: requirements/%.txt $(VENV)/made
+	@echo "Installing what requirements/$*.txt pins (once; TensorFlow alone is a download of several hundred MB)"
+	@$(PIP) --require-hashes --requirement $<
+	@touch $@

@@ -1,0 +1,42 @@
+"""What the environment tells one worker of a local job: TF_CONFIG, the job's name, the count of restarts."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different free ports on the loopback interface.
+
+    All are held at once, so that none comes twice, and let go on return. Another process could take one before its
+    worker does: then that worker fails, and a restart draws new ones.
+    """
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def tf_config(ports: Sequence[int], worker: int) -> str:
+    """The value of TF_CONFIG (tf.distribute.cluster_resolver.TFConfigClusterResolver) for one of `len(ports)` workers."""
+    cluster = {"worker": [f"{HOST}:{port}" for port in ports]}
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})
+
+
+def worker_environment(
+    environ: Mapping[str, str], ports: Sequence[int], worker: int, job: str, attempt: int
+) -> dict[str, str]:
+    """`environ` with what a worker of this job finds in it. Output is unbuffered, so that lines come as they are made."""
+    return {
+        **environ,
+        "TF_CONFIG": tf_config(ports, worker),
+        "DISTCKPT_JOB_ID": job,
+        "DISTCKPT_RESTARTS": str(attempt),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,145 @@
+"""A job of several workers on this machine: carries out what the supervisor decides, on real processes.
+
+Promise: when `run` returns or raises, no process of the job is left, nor any that one of them started; should this
+process be killed, the workers are killed with it. Everything happens on the calling thread, which must be the main one
+(signals arrive there), and no other code may start child processes meanwhile.
+"""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from distckpt.launch.cluster import free_ports, worker_environment
+from distckpt.launch.orphans import adopt_orphans, kill_orphans
+from distckpt.launch.process import Pipe, Sink, WorkerProcess
+from distckpt.launch.supervisor import Asked, Effect, Exited, Finish, Say, Signal, Start, Supervisor, Tick
+
+GRACE_S = 5.0
+SIGNALS_MAX = 4096  # read at once; more are read the next time round
+ASKING = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """`command` runs once per worker, with `environ` and what `launch.cluster` adds to it."""
+
+    command: tuple[str, ...]
+    workers: int
+    environ: Mapping[str, str]
+    max_restarts: int = 0
+    grace_s: float = GRACE_S
+
+
+class LocalJob:
+    """`sink` gets each line that a worker writes, `say` what the launcher has to tell. Both are called by `run`."""
+
+    def __init__(self, spec: JobSpec, sink: Sink, say: Callable[[str], None]) -> None:
+        self._spec = spec
+        self._sink = sink
+        self._say = say
+        self._name = spec.environ.get("DISTCKPT_JOB_ID") or uuid.uuid4().hex
+        self._supervisor = Supervisor(spec.workers, spec.max_restarts, spec.grace_s)
+        self._alive: dict[int, WorkerProcess] = {}
+        self._selector = selectors.DefaultSelector()
+        self._code: int | None = None
+
+    def run(self) -> int:
+        """Runs to the end and returns the exit code: 0, or that of the worker that failed first (128 + signal)."""
+        adopt_orphans()
+        with self._selector, _signals() as arrived:
+            self._selector.register(arrived, selectors.EVENT_READ)
+            try:
+                self._carry_out(self._supervisor.begin())
+                while self._code is None:
+                    self._wait(arrived)
+            finally:
+                self._end_all()
+        return self._code
+
+    def kill(self, worker: int) -> None:
+        """Kills one worker with SIGKILL, as a crash would. For a sink to call: it shows what a restart does."""
+        self._alive[worker].send(signal.SIGKILL)
+
+    def _wait(self, arrived: socket.socket) -> None:
+        deadline = self._supervisor.next_deadline()
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        for key, _ in self._selector.select(timeout):
+            if isinstance(key.fileobj, Pipe) and not key.fileobj.read():
+                self._selector.unregister(key.fileobj)
+        for signum in _received(arrived):
+            if signum in ASKING:
+                self._carry_out(self._supervisor.handle(Asked(signum), time.monotonic()))
+        self._reap()
+        self._carry_out(self._supervisor.handle(Tick(), time.monotonic()))
+
+    def _reap(self) -> None:
+        for process in [process for process in self._alive.values() if process.ended()]:
+            exited = Exited(process.worker, self._close(process))
+            self._carry_out(self._supervisor.handle(exited, time.monotonic()))
+
+    def _close(self, process: WorkerProcess) -> int:
+        del self._alive[process.worker]
+        for pipe in process.pipes:
+            if pipe.fileno() in self._selector.get_map():
+                self._selector.unregister(pipe)
+        return process.reap()
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Start(attempt):
+                    self._start(attempt)
+                case Signal(worker, signum):
+                    self._alive[worker].send(signum)
+                case Say(text):
+                    self._say(text)
+                case Finish(code):
+                    self._code = code
+
+    def _start(self, attempt: int) -> None:
+        kill_orphans(())
+        ports = free_ports(self._spec.workers)
+        for worker in range(self._spec.workers):
+            environ = worker_environment(self._spec.environ, ports, worker, self._name, attempt)
+            process = WorkerProcess(worker, self._spec.command, environ, self._sink)
+            self._alive[worker] = process
+            for pipe in process.pipes:
+                self._selector.register(pipe, selectors.EVENT_READ)
+
+    def _end_all(self) -> None:
+        for process in self._alive.values():
+            process.send(signal.SIGKILL)
+        for process in list(self._alive.values()):
+            self._close(process)
+        kill_orphans(())
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket on which the number of each signal that concerns the job arrives as a byte."""
+    arrived, wakeup = socket.socketpair()
+    with arrived, wakeup:
+        arrived.setblocking(False)
+        wakeup.setblocking(False)
+        previous_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        previous = {each: signal.signal(each, lambda *_: None) for each in (*ASKING, signal.SIGCHLD)}
+        try:
+            yield arrived
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
+            signal.set_wakeup_fd(previous_fd)
+
+
+def _received(arrived: socket.socket) -> bytes:
+    try:
+        return arrived.recv(SIGNALS_MAX)
+    except BlockingIOError:
+        return b""
