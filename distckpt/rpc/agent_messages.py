@@ -1,0 +1,147 @@
+"""What agents say, from and to protobuf: one pair of functions for each message, and the table of them.
+
+`*_from` functions refuse what breaks a rule of `coordination.proto` with `MalformedMessage`.
+"""
+
+from __future__ import annotations
+
+from distckpt.protocol.messages import (
+    Announce,
+    Described,
+    Failed,
+    Heartbeat,
+    Join,
+    Leave,
+    RestoreRequest,
+    Verified,
+    Written,
+)
+from distckpt.rpc import checks, values
+from distckpt.rpc.kinds import Kind
+from distckpt.rpc.v1 import coordination_pb2 as pb
+
+
+def _join_to(join: Join) -> pb.Join:
+    return pb.Join(
+        world_size=join.world_size,
+        host=checks.cut(join.host),
+        pid=join.pid,
+        probe=join.probe,
+        address=checks.cut(join.address),
+    )
+
+
+def _join_from(message: pb.Join) -> Join:
+    return Join(
+        world_size=checks.count(message.world_size, "join.world_size", least=1),
+        host=checks.text(message.host, "join.host"),
+        pid=checks.count(message.pid, "join.pid"),
+        probe=checks.name(message.probe, "join.probe"),
+        address=checks.text(message.address, "join.address"),
+    )
+
+
+def _heartbeat_to(heartbeat: Heartbeat) -> pb.Heartbeat:
+    return pb.Heartbeat(step=heartbeat.step)
+
+
+def _heartbeat_from(message: pb.Heartbeat) -> Heartbeat:
+    return Heartbeat(step=checks.count(message.step, "heartbeat.step", least=-1))
+
+
+def _announce_to(announce: Announce) -> pb.Announce:
+    return pb.Announce(
+        ordinal=announce.ordinal,
+        step=announce.step,
+        name=announce.name,
+        digest=announce.digest,
+        own_bytes=announce.own_bytes,
+        metrics=dict(announce.metrics),
+    )
+
+
+def _announce_from(message: pb.Announce) -> Announce:
+    return Announce(
+        ordinal=checks.count(message.ordinal, "announce.ordinal", least=1),
+        step=checks.count(message.step, "announce.step"),
+        name=checks.name(message.name, "announce.name"),
+        digest=checks.name(message.digest, "announce.digest"),
+        own_bytes=checks.count(message.own_bytes, "announce.own_bytes"),
+        metrics=checks.metrics(message.metrics, "announce.metrics"),
+    )
+
+
+def _described_to(described: Described) -> pb.Described:
+    return pb.Described(round=described.round, specs=[values.spec_to(spec) for spec in described.specs])
+
+
+def _described_from(message: pb.Described) -> Described:
+    return Described(
+        round=checks.count(message.round, "described.round"),
+        specs=tuple(values.spec_from(spec) for spec in message.specs),
+    )
+
+
+def _written_to(written: Written) -> pb.Written:
+    return pb.Written(round=written.round, shard=values.shard_to(written.shard))
+
+
+def _written_from(message: pb.Written) -> Written:
+    return Written(round=checks.count(message.round, "written.round"), shard=values.shard_from(message.shard))
+
+
+def _failed_to(failed: Failed) -> pb.Failed:
+    return pb.Failed(round=failed.round, ordinal=failed.ordinal, cause=values.cause_to(failed.cause))
+
+
+def _failed_from(message: pb.Failed) -> Failed:
+    return Failed(
+        round=checks.count(message.round, "failed.round"),
+        ordinal=checks.count(message.ordinal, "failed.ordinal"),
+        cause=values.cause_from(message.cause),
+    )
+
+
+def _restore_request_to(request: RestoreRequest) -> pb.RestoreRequest:
+    return pb.RestoreRequest(ordinal=request.ordinal, selector=request.selector)
+
+
+def _restore_request_from(message: pb.RestoreRequest) -> RestoreRequest:
+    return RestoreRequest(
+        ordinal=checks.count(message.ordinal, "restore_request.ordinal", least=1),
+        selector=checks.name(message.selector, "restore_request.selector"),
+    )
+
+
+def _verified_to(verified: Verified) -> pb.Verified:
+    fault = None if verified.fault is None else checks.cut(verified.fault)
+    return pb.Verified(round=verified.round, name=verified.name, fault=fault)
+
+
+def _verified_from(message: pb.Verified) -> Verified:
+    return Verified(
+        round=checks.count(message.round, "verified.round"),
+        name=checks.name(message.name, "verified.name"),
+        fault=checks.text(message.fault, "verified.fault") if message.HasField("fault") else None,
+    )
+
+
+def _leave_to(leave: Leave) -> pb.Leave:
+    return pb.Leave(cause=None if leave.cause is None else values.cause_to(leave.cause))
+
+
+def _leave_from(message: pb.Leave) -> Leave:
+    return Leave(cause=values.cause_from(message.cause) if message.HasField("cause") else None)
+
+
+KINDS = (
+    Kind("join", Join, _join_to, _join_from),
+    Kind("heartbeat", Heartbeat, _heartbeat_to, _heartbeat_from),
+    Kind("announce", Announce, _announce_to, _announce_from),
+    Kind("described", Described, _described_to, _described_from),
+    Kind("written", Written, _written_to, _written_from),
+    Kind("failed", Failed, _failed_to, _failed_from),
+    Kind("restore_request", RestoreRequest, _restore_request_to, _restore_request_from),
+    Kind("verified", Verified, _verified_to, _verified_from),
+    Kind("leave", Leave, _leave_to, _leave_from),
+)

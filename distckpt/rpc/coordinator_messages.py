@@ -1,0 +1,166 @@
+"""What the coordinator says, from and to protobuf: one pair of functions for each message, and the table of them.
+
+`*_from` functions refuse what breaks a rule of `coordination.proto` with `MalformedMessage`.
+"""
+
+from __future__ import annotations
+
+from distckpt.protocol.messages import (
+    Aborted,
+    Alive,
+    Committed,
+    Decided,
+    Describe,
+    FencedOff,
+    Rejected,
+    RestoreDecided,
+    Verify,
+    Welcome,
+)
+from distckpt.rpc import checks, values
+from distckpt.rpc.checks import MalformedMessage
+from distckpt.rpc.kinds import Kind
+from distckpt.rpc.v1 import coordination_pb2 as pb
+
+
+def _welcome_to(welcome: Welcome) -> pb.Welcome:
+    return pb.Welcome(
+        generation=welcome.generation,
+        checkpoints=[values.checkpoint_to(checkpoint) for checkpoint in welcome.checkpoints],
+    )
+
+
+def _welcome_from(message: pb.Welcome) -> Welcome:
+    return Welcome(
+        generation=checks.count(message.generation, "welcome.generation"),
+        checkpoints=tuple(values.checkpoint_from(checkpoint) for checkpoint in message.checkpoints),
+    )
+
+
+def _rejected_to(rejected: Rejected) -> pb.Rejected:
+    return pb.Rejected(cause=values.cause_to(rejected.cause))
+
+
+def _rejected_from(message: pb.Rejected) -> Rejected:
+    return Rejected(cause=values.cause_from(message.cause))
+
+
+def _decided_to(decided: Decided) -> pb.Decided:
+    return pb.Decided(round=decided.round, ordinal=decided.ordinal, step=decided.step, own_bytes=decided.own_bytes)
+
+
+def _decided_from(message: pb.Decided) -> Decided:
+    checks.count(len(message.own_bytes), "the length of decided.own_bytes", least=1)
+    return Decided(
+        round=checks.count(message.round, "decided.round"),
+        ordinal=checks.count(message.ordinal, "decided.ordinal"),
+        step=checks.count(message.step, "decided.step"),
+        own_bytes=checks.counts(message.own_bytes, "decided.own_bytes"),
+    )
+
+
+def _describe_to(describe: Describe) -> pb.Describe:
+    return pb.Describe(round=describe.round, ordinal=describe.ordinal)
+
+
+def _describe_from(message: pb.Describe) -> Describe:
+    return Describe(
+        round=checks.count(message.round, "describe.round"),
+        ordinal=checks.count(message.ordinal, "describe.ordinal"),
+    )
+
+
+def _committed_to(committed: Committed) -> pb.Committed:
+    return pb.Committed(
+        round=committed.round,
+        ordinal=committed.ordinal,
+        checkpoint=values.checkpoint_to(committed.checkpoint),
+        retired=committed.retired,
+    )
+
+
+def _committed_from(message: pb.Committed) -> Committed:
+    return Committed(
+        round=checks.count(message.round, "committed.round"),
+        ordinal=checks.count(message.ordinal, "committed.ordinal"),
+        checkpoint=values.checkpoint_from(message.checkpoint),
+        retired=checks.names(message.retired, "a name in committed.retired"),
+    )
+
+
+def _aborted_to(aborted: Aborted) -> pb.Aborted:
+    return pb.Aborted(round=aborted.round, ordinal=aborted.ordinal, cause=values.cause_to(aborted.cause))
+
+
+def _aborted_from(message: pb.Aborted) -> Aborted:
+    return Aborted(
+        round=checks.count(message.round, "aborted.round"),
+        ordinal=checks.count(message.ordinal, "aborted.ordinal"),
+        cause=values.cause_from(message.cause),
+    )
+
+
+def _verify_to(verify: Verify) -> pb.Verify:
+    return pb.Verify(round=verify.round, ordinal=verify.ordinal, name=verify.name, part=verify.part, parts=verify.parts)
+
+
+def _verify_from(message: pb.Verify) -> Verify:
+    parts = checks.count(message.parts, "verify.parts", least=1)
+    part = checks.count(message.part, "verify.part")
+    if part >= parts:
+        raise MalformedMessage(f"verify.part is {part} of {parts} parts: parts count from 0")
+    return Verify(
+        round=checks.count(message.round, "verify.round"),
+        ordinal=checks.count(message.ordinal, "verify.ordinal"),
+        name=checks.name(message.name, "verify.name"),
+        part=part,
+        parts=parts,
+    )
+
+
+def _restore_decided_to(decided: RestoreDecided) -> pb.RestoreDecided:
+    return pb.RestoreDecided(
+        round=decided.round, ordinal=decided.ordinal, name=decided.name, quarantined=decided.quarantined
+    )
+
+
+def _restore_decided_from(message: pb.RestoreDecided) -> RestoreDecided:
+    return RestoreDecided(
+        round=checks.count(message.round, "restore_decided.round"),
+        ordinal=checks.count(message.ordinal, "restore_decided.ordinal"),
+        name=checks.name(message.name, "restore_decided.name") if message.HasField("name") else None,
+        quarantined=checks.names(message.quarantined, "a name in restore_decided.quarantined"),
+    )
+
+
+def _alive_to(_: Alive) -> pb.Alive:
+    return pb.Alive()
+
+
+def _alive_from(_: pb.Alive) -> Alive:
+    return Alive()
+
+
+def _fenced_off_to(fenced: FencedOff) -> pb.FencedOff:
+    return pb.FencedOff(generation=fenced.generation, cause=values.cause_to(fenced.cause))
+
+
+def _fenced_off_from(message: pb.FencedOff) -> FencedOff:
+    return FencedOff(
+        generation=checks.count(message.generation, "fenced_off.generation"),
+        cause=values.cause_from(message.cause),
+    )
+
+
+KINDS = (
+    Kind("welcome", Welcome, _welcome_to, _welcome_from),
+    Kind("rejected", Rejected, _rejected_to, _rejected_from),
+    Kind("decided", Decided, _decided_to, _decided_from),
+    Kind("describe", Describe, _describe_to, _describe_from),
+    Kind("committed", Committed, _committed_to, _committed_from),
+    Kind("aborted", Aborted, _aborted_to, _aborted_from),
+    Kind("verify", Verify, _verify_to, _verify_from),
+    Kind("restore_decided", RestoreDecided, _restore_decided_to, _restore_decided_from),
+    Kind("alive", Alive, _alive_to, _alive_from),
+    Kind("fenced_off", FencedOff, _fenced_off_to, _fenced_off_from),
+)

@@ -1,0 +1,126 @@
+"""The two calls of `coordination.proto` as the server answers them, and who may make them.
+
+Lives on the server's event loop. `on_message` and `on_disconnect` are called there: they must not block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from distckpt.protocol.messages import AgentEnvelope, Sender
+from distckpt.rpc import convert, values
+from distckpt.rpc.checks import MalformedMessage
+from distckpt.rpc.credentials import workers_named
+from distckpt.rpc.transport import WATCHING
+from distckpt.rpc.v1 import coordination_pb2 as pb
+from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
+from distckpt.rpc.watchers import End, Watcher, Watchers
+
+log = logging.getLogger("distckpt.rpc")
+
+# The stream is ended while some of the call's deadline is left, so that its end is not taken for a lost connection.
+_WATCH_SHARE = 0.9
+_WATCH_MAX_S = 3600.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class _NotPermitted(Exception):
+    pass
+
+
+class Servicer(pb_grpc.CoordinationServicer):
+    """Answers Send and Watch. See `CoordinatorServer` for the callbacks."""
+
+    def __init__(self, on_message: Callable[[AgentEnvelope], None], on_disconnect: Callable[[int, str], None]) -> None:
+        self._on_message = on_message
+        self._on_disconnect = on_disconnect
+        self._watchers = Watchers()
+        self._last_refusal = ""
+
+    async def Send(self, request: pb.AgentEnvelope, context: Context) -> pb.Ack:  # noqa: N802 - gRPC's name
+        try:
+            envelope = convert.agent_from_proto(request)
+            _admit(envelope.sender, context)
+        except (MalformedMessage, _NotPermitted) as error:
+            await self._refuse(error, context)
+        self._on_message(envelope)
+        return pb.Ack()
+
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> None:  # noqa: N802 - gRPC's name
+        try:
+            receiver = values.sender_from(request.sender)
+            _admit(receiver, context)
+        except (MalformedMessage, _NotPermitted) as error:
+            await self._refuse(error, context)
+        watcher = self._watchers.open(receiver)
+        renewal = False
+        try:
+            renewal = await _feed_until_cut(watcher, context)
+        finally:
+            if self._watchers.close(watcher) and not renewal and watcher.end is not End.STOPPED:
+                self._on_disconnect(*watcher.incarnation)
+        if watcher.end is End.TOO_SLOW:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, End.TOO_SLOW.value)
+
+    def deliver(self, incarnation: tuple[int, str], message: pb.CoordinatorEnvelope) -> None:
+        """Queues `message` for the incarnation; dropped if it does not watch, as a network may drop it."""
+        watcher = self._watchers.find(incarnation)
+        if watcher is not None:
+            watcher.offer(message)
+
+    def finish(self) -> None:
+        """Ends every stream after what waits in it."""
+        for watcher in self._watchers:
+            watcher.finish(End.STOPPED)
+
+    async def _refuse(self, error: Exception, context: Context) -> NoReturn:
+        refusal = f"refused a message of {context.peer()}: {error}"
+        if refusal != self._last_refusal:  # a worker repeats its message: once is enough for a log
+            log.warning("%s", refusal)
+            self._last_refusal = refusal
+        malformed = isinstance(error, MalformedMessage)
+        code = grpc.StatusCode.INVALID_ARGUMENT if malformed else grpc.StatusCode.PERMISSION_DENIED
+        await context.abort(code, str(error))
+
+
+def _admit(sender: Sender, context: Context) -> None:
+    """Raises where the certificate of the connection speaks for other workers than the sender."""
+    speaks_for = workers_named(context.auth_context().get("x509_subject_alternative_name", ()))
+    if speaks_for and sender.worker not in speaks_for:
+        owners = ", ".join(str(worker) for worker in sorted(speaks_for))
+        raise _NotPermitted(f"the certificate of worker {owners} cannot speak for worker {sender.worker}")
+
+
+async def _feed_until_cut(watcher: Watcher, context: Context) -> bool:
+    """True if the stream ended only to be renewed."""
+    feeding = asyncio.ensure_future(_feed(watcher, context))
+    cutting = asyncio.ensure_future(watcher.cut.wait())
+    try:
+        await asyncio.wait((feeding, cutting), return_when=asyncio.FIRST_COMPLETED)
+        return feeding.done() and feeding.result()
+    finally:
+        feeding.cancel()
+        cutting.cancel()
+
+
+async def _feed(watcher: Watcher, context: Context) -> bool:
+    """Sends what waits until the stream is to end; True if that is because of its deadline."""
+    await context.send_initial_metadata(((WATCHING, "1"),))
+    try:
+        async with asyncio.timeout(_patience_s(context)):
+            while (message := await watcher.next()) is not None:
+                await context.write(message)
+    except TimeoutError:
+        return True
+    return False
+
+
+def _patience_s(context: Context) -> float:
+    remaining = context.time_remaining()
+    return _WATCH_MAX_S if remaining is None else min(_WATCH_SHARE * remaining, _WATCH_MAX_S)
