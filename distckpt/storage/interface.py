@@ -17,6 +17,11 @@ Bytes = bytes | NDArray[np.uint8]
 """What can be written: bytes, or a C-contiguous one-dimensional array of uint8 (which costs no copy)."""
 
 
+def view_of(data: Bytes) -> memoryview:
+    """`data` without a copy."""
+    return memoryview(data) if isinstance(data, bytes) else data.data
+
+
 class StagedFile(Protocol):
     """A file being written, visible to nobody. `write_at` may be called from several threads at once."""
 

@@ -1,0 +1,125 @@
+"""A storage in memory, for tests and the simulation: the same promises, durable as long as the object lives."""
+
+from __future__ import annotations
+
+from threading import RLock
+
+from distckpt.errors import ObjectMissing, StorageError
+from distckpt.storage.interface import Bytes, view_of
+from distckpt.storage.keys import check_handle, check_key
+
+
+class MemoryStorage:
+    """See `Storage`. Processes that crash in a simulation share the object: what they left is what it holds."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._staged: dict[str, MemoryStagedFile] = {}
+        self._lock = RLock()
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        with self._lock:
+            if check_key(key) in self._objects:
+                return False
+            self._objects[key] = bytes(data)
+            return True
+
+    def put(self, key: str, data: bytes, *, private: bool = False) -> None:  # noqa: ARG002 - there is nobody to hide from
+        with self._lock:
+            self._objects[check_key(key)] = bytes(data)
+
+    def read(self, key: str) -> bytes:
+        try:
+            return self._objects[check_key(key)]
+        except KeyError:
+            raise ObjectMissing(f"read {key}: there is no such object", key) from None
+
+    def read_at(self, key: str, offset: int, length: int) -> bytes:
+        return self.read(key)[offset : offset + length]
+
+    def size(self, key: str) -> int:
+        return len(self.read(key))
+
+    def keys(self, prefix: str) -> list[str]:
+        folder = check_key(prefix) + "/" if prefix else ""
+        with self._lock:
+            return sorted(key for key in self._objects if key.startswith(folder))
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(check_key(key), None)
+
+    def stage(self, generation: int, name: str) -> MemoryStagedFile:
+        handle = check_handle(f"{generation}/{name}")
+        with self._lock:
+            if handle in self._staged:
+                raise StorageError(f"stage {handle}: it exists", handle)
+            self._staged[handle] = MemoryStagedFile(self, handle)
+            return self._staged[handle]
+
+    def publish(self, handle: str, key: str) -> None:
+        check_handle(handle)
+        check_key(key)
+        with self._lock:
+            file = self._staged.get(handle)
+            if file is not None:
+                self._objects[key] = file.content()
+                del self._staged[handle]
+            elif key not in self._objects:
+                raise ObjectMissing(f"publish {key}: neither it nor the staged {handle} exists", key)
+
+    def staged_size(self, handle: str) -> int:
+        try:
+            return len(self._staged[check_handle(handle)].content())
+        except KeyError:
+            raise ObjectMissing(f"size {handle}: there is no such object", handle) from None
+
+    def discard(self, handle: str) -> None:
+        with self._lock:
+            self._staged.pop(check_handle(handle), None)
+
+    def staged(self) -> list[str]:
+        with self._lock:
+            return sorted(self._staged)
+
+
+class MemoryStagedFile:
+    """See `StagedFile`. Publishing it before it is sealed is an error here, where on POSIX it could not be noticed."""
+
+    def __init__(self, storage: MemoryStorage, handle: str) -> None:
+        self._storage = storage
+        self._handle = handle
+        self._data = bytearray()
+        self._state = "open"
+        self._lock = RLock()
+
+    def write_at(self, offset: int, data: Bytes) -> None:
+        with self._lock:
+            self._require_open("write")
+            view = view_of(data)
+            if len(self._data) < offset and view:
+                self._data.extend(bytes(offset - len(self._data)))
+            self._data[offset : offset + len(view)] = view
+
+    def seal(self) -> str:
+        with self._lock:
+            if self._state != "sealed":
+                self._require_open("seal")
+                self._state = "sealed"
+            return self._handle
+
+    def abandon(self) -> None:
+        with self._lock:
+            if self._state == "open":
+                self._state = "abandoned"
+        self._storage.discard(self._handle)
+
+    def content(self) -> bytes:
+        """What was sealed. Raises StorageError before that."""
+        if self._state != "sealed":
+            raise StorageError(f"publish {self._handle}: the file is {self._state}, not sealed", self._handle)
+        return bytes(self._data)
+
+    def _require_open(self, operation: str) -> None:
+        if self._state != "open":
+            raise StorageError(f"{operation} {self._handle}: the file is {self._state}: stage a new one", self._handle)
