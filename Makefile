@@ -65,6 +65,6 @@ $(VENV)/has-distckpt: pyproject.toml $(VENV)/has-runtime
 	@touch $@
 
 $(VENV)/has-%: requirements/%.txt $(VENV)/made
-	@echo "Installing what requirements/$*.txt pins (once; TensorFlow alone is a download of several hundred MB)"
+	@echo "Installing what requirements/$*.txt pins$(if $(filter runtime,$*), (TensorFlow is a download of several hundred MB))"
 	@$(PIP) --require-hashes --requirement $<
 	@touch $@

@@ -24,7 +24,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def tf_config(ports: Sequence[int], worker: int) -> str:
-    """The value of TF_CONFIG (tf.distribute.cluster_resolver.TFConfigClusterResolver) for one of `len(ports)` workers."""
+    """The value of TF_CONFIG for one of `len(ports)` workers (format: tf.distribute.cluster_resolver)."""
     cluster = {"worker": [f"{HOST}:{port}" for port in ports]}
     return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})
 
@@ -32,7 +32,7 @@ def tf_config(ports: Sequence[int], worker: int) -> str:
 def worker_environment(
     environ: Mapping[str, str], ports: Sequence[int], worker: int, job: str, attempt: int
 ) -> dict[str, str]:
-    """`environ` with what a worker of this job finds in it. Output is unbuffered, so that lines come as they are made."""
+    """`environ` with what a worker of this job finds in it. Python shows lines as they are printed, not in blocks."""
     return {
         **environ,
         "TF_CONFIG": tf_config(ports, worker),

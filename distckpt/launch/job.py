@@ -7,6 +7,7 @@ process be killed, the workers are killed with it. Everything happens on the cal
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 import socket
@@ -126,8 +127,8 @@ def _signals() -> Iterator[socket.socket]:
     """A socket on which the number of each signal that concerns the job arrives as a byte."""
     arrived, wakeup = socket.socketpair()
     with arrived, wakeup:
-        arrived.setblocking(False)
-        wakeup.setblocking(False)
+        os.set_blocking(arrived.fileno(), False)
+        os.set_blocking(wakeup.fileno(), False)
         previous_fd = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         previous = {each: signal.signal(each, lambda *_: None) for each in (*ASKING, signal.SIGCHLD)}
         try:

@@ -59,7 +59,7 @@ class WorkerProcess:
 
     def __init__(self, worker: int, command: Sequence[str], environ: Mapping[str, str], sink: Sink) -> None:
         self.worker = worker
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - running the user's command is what it is for
             [sys.executable, "-I", "-S", shim.__file__, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Runs as the first thing in a worker's process, then becomes the worker's command. Stands alone: standard library only.
+"""The first thing that runs in a worker's process; then becomes the worker's command. Imports nothing of distckpt.
 
     python shim.py LAUNCHER_PID COMMAND [ARGUMENT...]
 

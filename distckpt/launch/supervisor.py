@@ -83,7 +83,7 @@ def describe_exit(code: int) -> str:
 
 @dataclass(slots=True)
 class Supervisor:
-    """One job of `workers` workers, started again at most `max_restarts` times; `grace_s` is from SIGTERM to SIGKILL."""
+    """One job of `workers` workers, restarted at most `max_restarts` times; `grace_s` is from SIGTERM to SIGKILL."""
 
     workers: int
     max_restarts: int
@@ -132,9 +132,10 @@ class Supervisor:
         code = exit_code(self._failure.code)
         if self._asked:
             return [Finish(code)]
+        if self.max_restarts == 0:
+            return [Finish(code)]
         if self._attempt >= self.max_restarts:
-            spent = f" after {self._attempt} of {self.max_restarts} restarts" if self.max_restarts else ""
-            return [Say(f"giving up{spent}"), Finish(code)]
+            return [Say(f"giving up after {self._attempt} of {self.max_restarts} restarts"), Finish(code)]
         attempt = self._attempt + 1
         return [Say(f"restart {attempt} of {self.max_restarts}: starting all workers again"), self._start(attempt)]
 

@@ -1,0 +1,85 @@
+"""What the command line accepts. A command's module is imported when it is called: the others cost nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from distckpt import __version__
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse gives it no public name
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line; `.module` names the module whose `run` takes it. Exits with 2 if it is wrong."""
+    parser = argparse.ArgumentParser(prog="distckpt", description="Checkpoints of distributed TensorFlow training.")
+    parser.add_argument("--version", action="version", version=f"distckpt {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_run(commands)
+    _add_ls(commands)
+    _add_show(commands)
+    _add_verify(commands)
+    return parser.parse_args(argv)
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = commands.add_parser("demo", help="train on digits, kill a worker, resume, and prove the result")
+    parser.add_argument("--workers", type=_positive, default=2, metavar="N", help="how many workers (default: 2)")
+    parser.add_argument("--keep", metavar="DIR", help="leave the files there; DIR must be empty or absent")
+    parser.set_defaults(module="distckpt.cli.demo")
+
+
+def _add_run(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="run the workers of a job on this machine, with TF_CONFIG set; restart them all when one dies",
+        usage="distckpt run --workers N [--max-restarts R] -- COMMAND [ARGUMENT...]",
+    )
+    parser.add_argument("--workers", type=_positive, required=True, metavar="N", help="how many workers")
+    parser.add_argument(
+        "--max-restarts", type=_count, default=0, metavar="R", help="restart so often at most (default: 0)"
+    )
+    parser.add_argument("program", nargs=argparse.PARSER, metavar="COMMAND", help="what each worker runs")
+    parser.set_defaults(module="distckpt.cli.run")
+
+
+def _add_ls(commands: Commands) -> None:
+    parser = commands.add_parser("ls", help="list the checkpoints in a directory")
+    _add_directory(parser)
+    parser.set_defaults(module="distckpt.cli.ls")
+
+
+def _add_show(commands: Commands) -> None:
+    parser = commands.add_parser("show", help="show one checkpoint: its files, and each tensor in it")
+    _add_directory(parser)
+    parser.add_argument("step", type=_count, metavar="STEP")
+    parser.set_defaults(module="distckpt.cli.show")
+
+
+def _add_verify(commands: Commands) -> None:
+    parser = commands.add_parser("verify", help="read every byte and compare the checksums; code 1 if one differs")
+    _add_directory(parser)
+    parser.add_argument("step", type=_count, nargs="?", metavar="STEP", help="default: every checkpoint")
+    parser.set_defaults(module="distckpt.cli.verify")
+
+
+def _add_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _count(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
+    return int(text)

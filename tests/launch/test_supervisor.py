@@ -1,0 +1,142 @@
+"""The supervisor alone: events and times in, effects out."""
+
+import signal
+
+import pytest
+
+from distckpt.launch.supervisor import (
+    Asked,
+    Effect,
+    Exited,
+    Finish,
+    Say,
+    Signal,
+    Start,
+    Supervisor,
+    Tick,
+    describe_exit,
+    exit_code,
+)
+
+GRACE_S = 5.0
+
+
+def begun(workers: int = 2, max_restarts: int = 0) -> Supervisor:
+    supervisor = Supervisor(workers, max_restarts, GRACE_S)
+    assert supervisor.begin() == [Start(0)]
+    return supervisor
+
+
+def acts(effects: list[Effect]) -> list[Effect]:
+    return [effect for effect in effects if not isinstance(effect, Say)]
+
+
+def said(effects: list[Effect]) -> str:
+    return " | ".join(effect.text for effect in effects if isinstance(effect, Say))
+
+
+def test_the_job_ends_well_when_every_worker_did() -> None:
+    supervisor = begun()
+    assert supervisor.handle(Exited(1, 0), now=1) == []
+    assert supervisor.handle(Exited(0, 0), now=2) == [Finish(0)]
+
+
+def test_the_first_failure_stops_the_others_and_names_itself() -> None:
+    supervisor = begun(workers=3)
+    effects = supervisor.handle(Exited(1, -signal.SIGKILL), now=1)
+    assert acts(effects) == [Signal(0, signal.SIGTERM), Signal(2, signal.SIGTERM)]
+    assert said(effects) == "worker 1 was killed by SIGKILL: stopping the others"
+
+
+def test_a_worker_that_ended_well_is_not_signalled() -> None:
+    supervisor = begun(workers=3)
+    supervisor.handle(Exited(0, 0), now=1)
+    assert acts(supervisor.handle(Exited(1, 3), now=2)) == [Signal(2, signal.SIGTERM)]
+
+
+def test_who_is_still_there_after_the_grace_period_is_killed() -> None:
+    supervisor = begun()
+    supervisor.handle(Exited(1, 1), now=10)
+    assert supervisor.next_deadline() == 15
+    assert supervisor.handle(Tick(), now=14.9) == []
+    assert acts(supervisor.handle(Tick(), now=15)) == [Signal(0, signal.SIGKILL)]
+    assert supervisor.next_deadline() is None
+
+
+def test_the_code_is_the_first_failures_and_not_that_of_those_it_stopped() -> None:
+    supervisor = begun()
+    supervisor.handle(Exited(1, 3), now=1)
+    assert acts(supervisor.handle(Exited(0, -signal.SIGTERM), now=2)) == [Finish(3)]
+
+
+def test_all_start_again_together_at_most_so_many_times() -> None:
+    supervisor = begun(max_restarts=1)
+    supervisor.handle(Exited(0, -signal.SIGKILL), now=1)
+    assert acts(supervisor.handle(Exited(1, -signal.SIGTERM), now=2)) == [Start(1)]
+    supervisor.handle(Exited(1, 7), now=3)
+    effects = supervisor.handle(Exited(0, -signal.SIGTERM), now=4)
+    assert acts(effects) == [Finish(7)]
+    assert said(effects) == "giving up after 1 of 1 restarts"
+
+
+def test_a_restart_runs_also_the_workers_that_had_ended_well() -> None:
+    supervisor = begun(max_restarts=1)
+    supervisor.handle(Exited(0, 0), now=1)
+    assert acts(supervisor.handle(Exited(1, 1), now=2)) == [Start(1)]
+    supervisor.handle(Exited(1, 0), now=3)
+    assert supervisor.handle(Exited(0, 0), now=4) == [Finish(0)]
+
+
+def test_a_signal_to_the_launcher_is_passed_on_and_nothing_is_restarted() -> None:
+    supervisor = begun(max_restarts=5)
+    assert acts(supervisor.handle(Asked(signal.SIGTERM), now=1)) == [
+        Signal(0, signal.SIGTERM),
+        Signal(1, signal.SIGTERM),
+    ]
+    assert supervisor.next_deadline() is None, "a worker that saves at SIGTERM may take its time"
+    supervisor.handle(Exited(0, -signal.SIGTERM), now=2)
+    assert acts(supervisor.handle(Exited(1, 0), now=3)) == [Finish(128 + signal.SIGTERM)]
+
+
+def test_workers_that_end_well_when_asked_make_a_job_that_ended_well() -> None:
+    supervisor = begun(workers=1)
+    supervisor.handle(Asked(signal.SIGINT), now=1)
+    assert supervisor.handle(Exited(0, 0), now=2) == [Finish(0)]
+
+
+def test_asked_twice_kills() -> None:
+    supervisor = begun()
+    supervisor.handle(Asked(signal.SIGINT), now=1)
+    assert acts(supervisor.handle(Asked(signal.SIGINT), now=2)) == [
+        Signal(0, signal.SIGKILL),
+        Signal(1, signal.SIGKILL),
+    ]
+
+
+def test_a_failure_after_the_launcher_was_asked_starts_the_grace_period() -> None:
+    supervisor = begun()
+    supervisor.handle(Asked(signal.SIGTERM), now=1)
+    assert acts(supervisor.handle(Exited(0, 1), now=2)) == []
+    assert supervisor.next_deadline() == 2 + GRACE_S
+
+
+def test_asked_while_a_restart_is_under_way_ends_the_job() -> None:
+    supervisor = begun(max_restarts=5)
+    supervisor.handle(Exited(0, 9), now=1)
+    supervisor.handle(Asked(signal.SIGTERM), now=2)
+    assert acts(supervisor.handle(Exited(1, -signal.SIGTERM), now=3)) == [Finish(9)]
+
+
+@pytest.mark.parametrize(
+    ("code", "shell", "words"),
+    [
+        (0, 0, "exited with code 0"),
+        (3, 3, "exited with code 3"),
+        (-9, 137, "was killed by SIGKILL"),
+        (-15, 143, "was killed by SIGTERM"),
+        (-63, 191, "was killed by signal 63"),
+    ],
+)
+def test_exit_codes_read_as_a_shell_says_them(code: int, shell: int, words: str) -> None:
+    assert exit_code(code) == shell
+    assert describe_exit(code) == words
