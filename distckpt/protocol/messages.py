@@ -37,7 +37,7 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Sent every `heartbeat_s`, answered by Alive. `step` is the last step that the training told of, -1 before the first."""
+    """Sent every `heartbeat_s`, answered by Alive. `step`: the last that the training told of, -1 before the first."""
 
     step: int
 

@@ -1,0 +1,168 @@
+"""What the coordinator and the agents want done. Frozen values; `handle` returns them, the runtime carries them out.
+
+They are to be carried out in their order, and none may be left out. Those with an *outcome* are reported back with the
+event named, exactly once, whenever it is known; the others are not reported. No effect may block the thread that calls
+`handle` (files are written, verified and committed elsewhere).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distckpt.model import NO_METRICS, Cause, Shard
+from distckpt.protocol.messages import AgentEnvelope, Committed, CoordinatorEnvelope, RestoreDecided
+
+# ------------------------------------------------------------------------------------------------------------ from both
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Remove these staged files of the aborted round `round`; it does not matter if they are gone."""
+
+    round: int
+    handles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Something that a person may want to read."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+# ------------------------------------------------------------------------------------------------ from the coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this to the agent it names. It may be lost: the agent asks again."""
+
+    envelope: CoordinatorEnvelope
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProbe:
+    """Read `key` and compare it with `incarnation`. Outcome: ProbeResult."""
+
+    worker: int
+    incarnation: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Check the shards' sizes, write index and manifest, append COMMIT, publish, apply retention.
+
+    `shards[i]` is worker i's. Outcome: CommitDone or CommitFailed; nothing else ends the round.
+    """
+
+    round: int
+    step: int
+    name: str
+    shards: tuple[Shard, ...]
+    metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Set the corrupt checkpoint `name` aside. Outcome: Quarantined, even where it could not be done."""
+
+    round: int
+    name: str
+    reason: str
+
+
+CoordinatorEffect = Send | CheckProbe | Commit | Discard | Quarantine | Log
+
+# -------------------------------------------------------------------------------------------------------- from an agent
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send this to the coordinator. It may be lost: the agent repeats it."""
+
+    envelope: AgentEnvelope
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """All workers are at this save: the training thread may capture. Outcome: Captured or SaveFailedLocally."""
+
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeSpecs:
+    """Give the specs of save `ordinal`. Outcome: SpecsGiven."""
+
+    round: int
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteShare:
+    """Write this worker's share of `plan(specs, own_bytes)` from the snapshot. Outcome: ShareWritten or ShareFailed."""
+
+    round: int
+    ordinal: int
+    step: int
+    own_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropSnapshot:
+    """The snapshot of save `ordinal` is not needed any more. Said once of each that was captured, after its WriteShare
+    (if there was one) has its outcome."""
+
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Save `ordinal` is over. Said once of each. A Cause is for `errors.error_from`."""
+
+    ordinal: int
+    result: Committed | Cause
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPart:
+    """Compare the checksums of part `part` of `parts` of checkpoint `name`. Outcome: VerifyDone or VerifyFailed."""
+
+    round: int
+    name: str
+    part: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResolved:
+    """Restore `ordinal` is decided. Said once of each. A Cause is for `errors.error_from`."""
+
+    ordinal: int
+    result: RestoreDecided | Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """This agent has ended for good (`cause` None: it was asked to). Every later request is resolved with the cause."""
+
+    cause: Cause | None
+
+
+AgentEffect = (
+    Tell
+    | Proceed
+    | DescribeSpecs
+    | WriteShare
+    | DropSnapshot
+    | Discard
+    | Resolve
+    | VerifyPart
+    | RestoreResolved
+    | Stopped
+    | Log
+)

@@ -1,0 +1,86 @@
+"""Which checkpoints retention removes: a pure function of what is committed, a policy, and who is reading.
+
+A policy says what to keep. The newest commit and everything leased are kept whatever it says, so retention always
+leaves a checkpoint to restore (invariant I4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from distckpt.model import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLatest:
+    """Keeps the last `n` commits (None: all)."""
+
+    n: int | None
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        last = checkpoints if self.n is None else checkpoints[max(0, len(checkpoints) - self.n) :]
+        return {checkpoint.name for checkpoint in last}
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBest:
+    """Keeps the `n` with the least or greatest `metric`; of equals the older. Those without the metric do not count."""
+
+    metric: str
+    mode: Literal["min", "max"]
+    n: int = 1
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        measured = [c for c in checkpoints if not math.isnan(c.metrics.get(self.metric, math.nan))]
+        best = sorted(measured, key=lambda c: c.metrics[self.metric], reverse=self.mode == "max")
+        return {checkpoint.name for checkpoint in best[: self.n]}
+
+
+@dataclass(frozen=True, slots=True)
+class KeepEvery:
+    """Keeps the first commit and then each that is at least `steps` steps, or `seconds` seconds, after the last kept.
+
+    Exactly one of the two is given; else ValueError.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("KeepEvery takes either steps or seconds")
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        names: set[str] = set()
+        next_at = -math.inf
+        for checkpoint in checkpoints:
+            at = checkpoint.timestamp if self.steps is None else checkpoint.step
+            if at >= next_at:
+                names.add(checkpoint.name)
+                next_at = at + (self.seconds or self.steps or 0)
+        return names
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class AnyOf:
+    """Keeps what any of the policies keeps."""
+
+    policies: tuple[Policy, ...]
+
+    def __init__(self, *policies: Policy) -> None:
+        object.__setattr__(self, "policies", policies)
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        return set().union(*(policy.kept(checkpoints) for policy in self.policies))
+
+
+Policy = KeepLatest | KeepBest | KeepEvery | AnyOf
+
+
+def select_retired(checkpoints: Sequence[Checkpoint], policy: Policy, leased: Collection[str]) -> tuple[str, ...]:
+    """The names to remove, oldest first. `checkpoints`: the live ones in the order of their commits."""
+    kept = policy.kept(checkpoints) | set(leased) | {checkpoint.name for checkpoint in checkpoints[-1:]}
+    return tuple(checkpoint.name for checkpoint in checkpoints if checkpoint.name not in kept)
