@@ -1,0 +1,65 @@
+"""Ranges of a data file that are read or written in one go: many small tensors together, a large one in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from distckpt.bundle.checksum import combine
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Bytes `[start, start + length)` of tensor number `item`."""
+
+    item: int
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`portions`, in order and without gaps, from `offset` in the file."""
+
+    offset: int
+    portions: tuple[Portion, ...]
+
+    @property
+    def length(self) -> int:
+        return sum(portion.length for portion in self.portions)
+
+
+def plan_runs(spans: Iterable[tuple[int, int]], run_bytes: int) -> Iterator[Run]:
+    """Runs of at most `run_bytes` that cover all spans: the (offset, size) of tensor 0, 1, ..., by offset."""
+    pending: list[Portion] = []
+    begin = end = 0
+    for item, (offset, size) in enumerate(spans):
+        if pending and (offset != end or end - begin + size > run_bytes):
+            yield Run(begin, tuple(pending))
+            pending = []
+        if size > run_bytes:
+            for start in range(0, size, run_bytes):
+                yield Run(offset + start, (Portion(item, start, min(run_bytes, size - start)),))
+        elif size:
+            begin = begin if pending else offset
+            end = offset + size
+            pending.append(Portion(item, 0, size))
+    if pending:
+        yield Run(begin, tuple(pending))
+
+
+class Checksums:
+    """The checksums of tensors whose portions are summed in any order, by any thread."""
+
+    def __init__(self, items: int) -> None:
+        self._sums: list[list[tuple[int, int, int]]] = [[] for _ in range(items)]
+
+    def add(self, portion: Portion, crc: int) -> None:
+        self._sums[portion.item].append((portion.start, portion.length, crc))
+
+    def of(self, item: int) -> int:
+        """To be asked when all portions of the tensor were added."""
+        total = 0
+        for _, length, crc in sorted(self._sums[item]):
+            total = combine(total, crc, length)
+        return total

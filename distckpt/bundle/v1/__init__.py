@@ -1,0 +1,1 @@
+"""Generated from protos/distckpt/bundle/v1/bundle.proto."""

@@ -1,0 +1,152 @@
+"""Is this checkpoint what was written? Every checksum is compared, in little memory, without TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from distckpt.bundle.byte_stream import ByteStream
+from distckpt.bundle.checksum import crc32c
+from distckpt.bundle.coverage import find_defects
+from distckpt.bundle.dtypes import dtype_of
+from distckpt.bundle.index import Index, decode_index
+from distckpt.bundle.names import data_file, index_file
+from distckpt.bundle.parallel import for_each
+from distckpt.bundle.runs import Checksums, Run, plan_runs
+from distckpt.bundle.slices import describe, held_shape
+from distckpt.bundle.strings import checksum_elements
+from distckpt.errors import CorruptCheckpoint, ObjectMissing
+from distckpt.model import Entry
+from distckpt.storage.interface import Storage
+
+_READ_BYTES_ALL_THREADS = 16 << 20
+_READ_BYTES_MIN = 1 << 16
+_ENTRY_COST_BYTES = 64
+_MISSING = "it is missing"
+_MISMATCH = "the checksum does not match"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """What is wrong with `file`; `tensor` is empty where it is not about one."""
+
+    file: str
+    tensor: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.tensor + ': ' if self.tensor else ''}{self.detail}"
+
+
+def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2) -> list[Fault]:
+    """What is wrong with the checkpoint whose prefix is `name`, sorted; empty if nothing is.
+
+    The index and the data files' sizes are always checked; of the tensors' bytes the `part`-th of `parts` about equal
+    ones, the same for all who ask. Bytes of a data file that belong to no tensor are allowed: TensorFlow ignores them.
+    Raises StorageError where the storage failed, never because of what it holds.
+    """
+    path = index_file(name)
+    try:
+        index = decode_index(storage.read(path), path)
+    except ObjectMissing:
+        return [Fault(path, "", _MISSING)]
+    except CorruptCheckpoint as error:
+        return [Fault(path, "", error.detail)]
+    faults = [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]
+    faults += _size_faults(storage, name, index)
+    chunk_bytes = max(_READ_BYTES_MIN, _READ_BYTES_ALL_THREADS // threads)
+    files = [
+        _File(storage, data_file(name, shard, index.num_shards), entries, chunk_bytes)
+        for shard, entries in _own_entries(index, part, parts).items()
+    ]
+    for_each(lambda check: check(), (check for file in files for check in file.checks()), threads)
+    return sorted({*faults, *(fault for file in files for fault in file.faults())})
+
+
+def _size_faults(storage: Storage, name: str, index: Index) -> Iterator[Fault]:
+    for shard, entries in index.shards.items():
+        path = data_file(name, shard, index.num_shards)
+        try:
+            size = storage.size(path)
+        except ObjectMissing:
+            yield Fault(path, "", _MISSING)
+            continue
+        needed = max(entry.offset + entry.size_bytes for entry in entries)
+        if size < needed:
+            yield Fault(path, "", f"it has {size} bytes, and its tensors reach to {needed}")
+
+
+def _own_entries(index: Index, part: int, parts: int) -> dict[int, list[Entry]]:
+    """Cuts all entries, in the order of shards and offsets, into `parts` of about equal bytes: the `part`-th."""
+    located = [(shard, entry) for shard in sorted(index.shards) for entry in index.shards[shard]]
+    total = sum(entry.size_bytes + _ENTRY_COST_BYTES for _, entry in located)
+    own: dict[int, list[Entry]] = {}
+    before = 0
+    for shard, entry in located:
+        cost = entry.size_bytes + _ENTRY_COST_BYTES
+        if (before + cost // 2) * parts // total == part:
+            own.setdefault(shard, []).append(entry)
+        before += cost
+    return own
+
+
+class _File:
+    """The check of some tensors of one data file: run all of `checks`, on any threads, then ask for `faults`."""
+
+    def __init__(self, storage: Storage, path: str, entries: Iterable[Entry], chunk_bytes: int) -> None:
+        self._storage = storage
+        self._path = path
+        self._chunk_bytes = chunk_bytes
+        self._fixed: list[Entry] = []
+        self._variable: list[Entry] = []
+        for entry in entries:
+            (self._variable if dtype_of(entry.dtype).variable_length else self._fixed).append(entry)
+        self._checksums = Checksums(len(self._fixed))
+        self._faults: list[Fault] = []
+
+    def checks(self) -> Iterator[Callable[[], None]]:
+        for run in plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), self._chunk_bytes):
+            yield partial(self._sum, run)
+        for entry in self._variable:
+            yield partial(self._check_elements, entry)
+
+    def faults(self) -> list[Fault]:
+        for item, entry in enumerate(self._fixed):
+            if self._checksums.of(item) != entry.crc32c:
+                self._fault(entry, _MISMATCH)
+        return self._faults
+
+    def _sum(self, run: Run) -> None:
+        data = np.frombuffer(self._read(run.offset, run.length), np.uint8)
+        position = 0
+        for portion in run.portions:
+            self._checksums.add(portion, crc32c(data[position : position + portion.length]))
+            position += portion.length
+
+    def _check_elements(self, entry: Entry) -> None:
+        def fetch(offset: int, length: int) -> bytes:
+            return self._read(entry.offset + offset, length)
+
+        count = math.prod(held_shape(entry.shape, entry.part))
+        try:
+            crc = checksum_elements(ByteStream(fetch, entry.size_bytes, self._chunk_bytes), entry.dtype, count)
+        except ValueError as error:
+            self._fault(entry, str(error))
+        else:
+            if crc != entry.crc32c:
+                self._fault(entry, _MISMATCH)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """Fewer bytes where the file is short or missing: the checksums will tell of which tensors."""
+        try:
+            return self._storage.read_at(self._path, offset, length)
+        except ObjectMissing:
+            return b""
+
+    def _fault(self, entry: Entry, detail: str) -> None:
+        place = f"the slice {describe(entry.part)}: " if entry.part else ""
+        self._faults.append(Fault(self._path, entry.name, place + detail))
