@@ -1,0 +1,80 @@
+"""Which worker this process is, and the small key-value store that TensorFlow's own cluster shares.
+
+The store belongs to this incarnation of the cluster: a restarted cluster starts with an empty one. Every lookup has a
+deadline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from distckpt.errors import ConfigurationError
+from distckpt.model import CHIEF
+from distckpt.tensors import internals
+
+_SINGLE_WORKER = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """This process's place in the cluster: its index (the chief is 0) and the addresses of all, by index.
+
+    `addresses` come from the cluster's configuration (TF_CONFIG) and are empty where there is one worker.
+    """
+
+    worker: int
+    world_size: int
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def is_chief(self) -> bool:
+        return self.worker == CHIEF
+
+
+ALONE = Place(worker=CHIEF, world_size=1)
+
+
+def cluster_place(strategy: Any) -> Place:
+    """The place of this process under `strategy`, a tf.distribute.Strategy.
+
+    Raises ConfigurationError for a strategy that distckpt does not know how to save, or a task that does not train.
+    """
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return _resolved(strategy.cluster_resolver)
+    if isinstance(strategy, _SINGLE_WORKER) or internals.is_default_strategy(strategy):
+        return ALONE
+    supported = "MultiWorkerMirroredStrategy, MirroredStrategy, OneDeviceStrategy or no strategy"
+    raise ConfigurationError(f"distckpt cannot save under {type(strategy).__name__}: use {supported}")
+
+
+def coordination_available() -> bool:
+    """Whether `publish_key` and `lookup_key` work here: only in a cluster that TensorFlow itself coordinates."""
+    return internals.coordination_configured()
+
+
+def publish_key(key: str, value: str) -> None:
+    """Sets `key` for all tasks of this cluster, once: a second value for the same key raises AlreadyExistsError."""
+    internals.set_config_key_value(key, value)
+
+
+def lookup_key(key: str, timeout_s: float) -> str:
+    """The value of `key`, waiting up to `timeout_s` seconds for it to be set; raises TimeoutError."""
+    timeout_ms = max(1, round(timeout_s * 1000))  # zero would wait for ever
+    try:
+        return internals.get_config_key_value(key, timeout_ms)
+    except tf.errors.DeadlineExceededError as error:
+        raise TimeoutError(f"the cluster's key-value store had no {key!r} within {timeout_s:g} s") from error
+
+
+def _resolved(resolver: Any) -> Place:
+    spec = resolver.cluster_spec()
+    if not spec.as_dict():
+        return ALONE
+    if resolver.task_type not in ("chief", "worker"):
+        raise ConfigurationError(f"a task of type {resolver.task_type!r} does not train and cannot save")
+    addresses = internals.cluster_addresses(spec)
+    worker = internals.index_in_cluster(spec, resolver.task_type, resolver.task_id)
+    return Place(worker, len(addresses), addresses)

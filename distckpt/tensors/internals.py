@@ -1,0 +1,230 @@
+"""Every private name of TensorFlow that distckpt uses, each behind one small typed function; nothing else stands here.
+
+No other module of distckpt imports `tensorflow.python` or touches an underscore attribute of TensorFlow's objects
+(tests/tensorflow/test_internals.py holds that, and says which name vanished when a new TensorFlow drops one). Written
+against TensorFlow 2.21; the file of each name is said where it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.checkpoint import save_util
+from tensorflow.python.distribute import distribute_lib, multi_worker_util, sharded_variable, values
+from tensorflow.python.eager import context
+from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.saved_model import registration
+from tensorflow.python.trackable import base, trackable_utils
+from tensorflow.python.training.saving import saveable_object, saveable_object_util
+
+PRIVATE_NAMES = (
+    (save_util, "serialize_graph_view"),
+    (distribute_lib, "_DefaultDistributionStrategy"),
+    (multi_worker_util, "id_in_cluster"),
+    (multi_worker_util, "normalize_cluster_spec"),
+    (sharded_variable, "ShardedVariable"),
+    (values, "DistributedVariable"),
+    (context.Context, "set_config_key_value"),
+    (context.Context, "get_config_key_value"),
+    (context, "context"),
+    (resource_variable_ops, "BaseResourceVariable"),
+    (resource_variable_ops.BaseResourceVariable, "_serialize_to_tensors"),
+    (registration, "get_save_function"),
+    (base, "OBJECT_GRAPH_PROTO_KEY"),
+    (base.Trackable, "_trackable_children"),
+    (base.Trackable, "_gather_saveables_for_checkpoint"),
+    (base.Trackable, "_serialize_to_tensors"),
+    (trackable_utils, "escape_local_name"),
+    (saveable_object, "SaveSpec"),
+    (saveable_object_util, "SaveableCompatibilityConverter"),
+    (saveable_object_util, "trackable_has_serialize_to_tensor"),
+)
+"""What this module relies on, for the test that says which of it a new TensorFlow lacks."""
+
+OBJECT_GRAPH_KEY: str = base.OBJECT_GRAPH_PROTO_KEY
+"""The key of the object graph, a string scalar that every object-based checkpoint holds."""
+
+
+# ---------------------------------------------------------------------------------------- what a checkpoint consists of
+
+
+@dataclass(frozen=True, slots=True)
+class Serialized:
+    """One walk over the object graph: what `tf.train.Checkpoint.write` would hand to its saver.
+
+    `tensors`: for each object its values by checkpoint key; a value is a tensor, a variable, a *save spec* (see
+    `is_deferred`) or a dict from slice specs to those. `savers`: the objects of each registered saver, by name.
+    `graph`: the serialized TrackableObjectGraph.
+    """
+
+    tensors: tuple[tuple[Any, Mapping[str, Any]], ...]
+    savers: Mapping[str, Mapping[str, Any]]
+    graph: bytes
+
+
+def serialize(checkpoint: Any) -> Serialized:
+    """Walks all that `checkpoint` tracks (checkpoint/save_util.py); takes some 45 to 90 µs a variable."""
+    tensors, _, savers, proto = save_util.serialize_graph_view(_graph_view(checkpoint))
+    unwrapped = tuple((_converted(trackable), keyed) for trackable, keyed in tensors.items())
+    return Serialized(unwrapped, savers, proto.SerializeToString())
+
+
+def objects(checkpoint: Any) -> list[Any]:
+    """All objects that `checkpoint` tracks, the root first, slot variables left out."""
+    found, _ = _graph_view(checkpoint).breadth_first_traversal()
+    return list(found)
+
+
+def children(trackable: Any) -> Mapping[str, Any]:
+    """The objects that `trackable` depends on by name, as it says itself (trackable/base.py); 1 to 3 µs."""
+    found: Mapping[str, Any] = trackable._trackable_children()  # noqa: SLF001 - TensorFlow's own extension point
+    return found
+
+
+def attached(checkpoint: Any) -> list[tuple[str, Any]]:
+    """The root's dependencies that only `checkpoint` knows: its keyword arguments and its save counter."""
+    return [(reference.name, reference.ref) for reference in _graph_view(checkpoint).attached_dependencies or ()]
+
+
+def legacy_attributes(trackable: Any) -> frozenset[str] | None:
+    """The names of what an object saves the old way; None where its class does not (checkpoint/save_util_v1.py)."""
+    gather = type(trackable)._gather_saveables_for_checkpoint  # noqa: SLF001 - TensorFlow's own extension point
+    if gather is base.Trackable._gather_saveables_for_checkpoint:  # noqa: SLF001 - the same
+        return None
+    return frozenset(trackable._gather_saveables_for_checkpoint())  # noqa: SLF001 - the same
+
+
+def slots(optimizer: Any, variables: Iterable[Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(slot name, variable, slot variable) of an optimizer of the old kind (checkpoint/util.py asks it the same)."""
+    named = list(variables)
+    for slot in optimizer.get_slot_names():
+        for variable in named:
+            try:
+                found = optimizer.get_slot(variable, slot)
+            except (AttributeError, KeyError):
+                continue
+            if found is not None:
+                yield slot, variable, found
+
+
+def _graph_view(checkpoint: Any) -> Any:
+    return checkpoint._saver._graph_view  # noqa: SLF001 - checkpoint/checkpoint.py offers no public way to it
+
+
+def _converted(trackable: Any) -> Any:
+    """The object behind the wrapper that TensorFlow puts around those that save the old way."""
+    if isinstance(trackable, saveable_object_util.SaveableCompatibilityConverter):
+        return trackable.obj
+    return trackable
+
+
+# --------------------------------------------------------------------------------------------------- values to be saved
+
+
+def serializes_itself(trackable: Any) -> bool:
+    """Whether `values_of` gives the object's values (training/saving/saveable_object_util.py)."""
+    return bool(saveable_object_util.trackable_has_serialize_to_tensor(trackable))
+
+
+def values_of(trackable: Any) -> Mapping[str, Any]:
+    """The object's values as of now by local name, in the order of the keys that `serialize` found."""
+    found: Mapping[str, Any] = trackable._serialize_to_tensors()  # noqa: SLF001 - TensorFlow's own extension point
+    return found
+
+
+def key_ending(local_name: str) -> str:
+    """How the checkpoint key of a value with this local name ends (trackable/trackable_utils.py)."""
+    return str(trackable_utils.escape_local_name(local_name))
+
+
+def is_deferred(value: Any) -> bool:
+    """Whether `value` is a save spec whose tensor is computed only when it is asked for."""
+    return isinstance(value, saveable_object.SaveSpec) and callable(value._tensor)  # noqa: SLF001 - no public way
+
+
+def evaluate(value: Any) -> Any | None:
+    """The tensor of a value that `serialize` found; None where an uninitialised variable has none."""
+    if isinstance(value, saveable_object.SaveSpec):
+        with tf.device(value.device):
+            value = value.tensor
+    return None if value is None else tf.convert_to_tensor(value)
+
+
+# ------------------------------------------------------------------------------------------------------------ variables
+
+
+def variable_behind(trackable: Any) -> Any | None:
+    """The tf.Variable that an object is, or wraps as Keras 3 and tf_keras's AutoCastVariable do; None for others."""
+    keras: Any = sys.modules.get("keras")  # where it was not imported, nothing here is of it
+    if isinstance(trackable, getattr(keras, "Variable", ())):
+        trackable = trackable.value
+    if isinstance(trackable, tf.Variable) and hasattr(trackable, "true_dtype"):
+        trackable = trackable._variable  # noqa: SLF001 - tf_keras/src/mixed_precision/autocast_variable.py
+    return trackable if isinstance(trackable, tf.Variable) else None
+
+
+def is_distributed(variable: Any) -> bool:
+    """Whether a strategy keeps this variable on several replicas (distribute/values.py)."""
+    return isinstance(variable, values.DistributedVariable)
+
+
+def is_plain(variable: Any) -> bool:
+    """Whether this is a resource variable that is saved as one whole tensor, in TensorFlow's own way."""
+    resource = resource_variable_ops.BaseResourceVariable
+    return (
+        isinstance(variable, resource)
+        and not isinstance(variable, values.DistributedVariable)
+        and type(variable)._serialize_to_tensors is resource._serialize_to_tensors  # noqa: SLF001 - the very question
+    )
+
+
+def is_partitioned(trackable: Any) -> bool:
+    """Whether this variable is kept and saved in slices (distribute/sharded_variable.py)."""
+    return isinstance(trackable, sharded_variable.ShardedVariable)
+
+
+# ---------------------------------------------------------------------------------------------------- registered savers
+
+
+def save_function(saver: str) -> Callable[..., Any]:
+    """The function given to `tf.train.experimental.register_checkpoint_saver` (saved_model/registration)."""
+    function: Callable[..., Any] = registration.get_save_function(saver)
+    return function
+
+
+# ---------------------------------------------------------------------------------------------------------- the cluster
+
+
+def is_default_strategy(strategy: Any) -> bool:
+    """Whether this is what `tf.distribute.get_strategy()` gives outside of scopes (distribute/distribute_lib.py)."""
+    return isinstance(strategy, distribute_lib._DefaultDistributionStrategy)  # noqa: SLF001 - no public name
+
+
+def index_in_cluster(cluster_spec: Any, task_type: str, task_id: int) -> int:
+    """The task's index with the chief first, then the workers by number (distribute/multi_worker_util.py)."""
+    return int(multi_worker_util.id_in_cluster(cluster_spec, task_type, task_id))
+
+
+def cluster_addresses(cluster_spec: Any) -> tuple[str, ...]:
+    """The addresses of the chief and the workers, in the order of `index_in_cluster`."""
+    jobs = multi_worker_util.normalize_cluster_spec(cluster_spec).as_dict()
+    return (*jobs.get("chief", ()), *jobs.get("worker", ()))
+
+
+def set_config_key_value(key: str, value: str) -> None:
+    """Puts into the key-value store of TensorFlow's coordination service (eager/context.py). A key is set once."""
+    context.context().set_config_key_value(key, value)
+
+
+def get_config_key_value(key: str, timeout_ms: int) -> str:
+    """Waits for a key of the coordination service; raises tf.errors.DeadlineExceededError."""
+    return str(context.context().get_config_key_value(key, timeout_ms))
+
+
+def coordination_configured() -> bool:
+    """Whether this process is part of a cluster that has a coordination service (eager/context.py)."""
+    return context.context().coordination_service is not None

@@ -1,0 +1,158 @@
+"""Where a save gets its tensors from: a tf.train.Checkpoint and the strategy that its variables were made under.
+
+Both methods are for the training thread, between steps. Under several workers all of them must call `capture` at the
+same step and in the same order: variables that aggregate on read run collectives there, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from distckpt.bundle.payload import Payload
+from distckpt.errors import UnsupportedState
+from distckpt.model import TensorSpec
+from distckpt.protocol.plan import specs_digest
+from distckpt.tensors import internals
+from distckpt.tensors.cluster import Place
+from distckpt.tensors.foreign import saver_payloads
+from distckpt.tensors.layout import Layout, fixed_spec, parse_slice
+from distckpt.tensors.snapshot import OwnTensor, Snapshot
+from distckpt.tensors.tracked import Evaluated, Read, Serializing, Tracked, walk
+
+
+class Source:
+    """Captures what `checkpoint` (a tf.train.Checkpoint) tracks, as the worker at `place`.
+
+    What it writes has the same keys and bytes as `checkpoint.write` would: replicated tensors from whichever worker,
+    everything else (plain variables, Python state, tables, iterators, the object graph) from the chief.
+    """
+
+    def __init__(self, checkpoint: Any, place: Place) -> None:
+        self._checkpoint = checkpoint
+        self._place = place
+        self._tracked: Tracked | None = None
+        self._layout: Layout | None = None
+
+    def layout(self) -> Layout:
+        """What all workers hold alike, as of now; runs no collectives. Raises as `capture` does."""
+        tracked = self._refresh()
+        return self._layout or self._layout_of(tracked, _read_all(tracked.replicated))
+
+    def capture(self) -> Snapshot:
+        """Takes references to all values: some 10 µs a variable, and 100 the first time and after a change.
+
+        Raises UnsupportedState for what TensorFlow cannot save either, ConfigurationError inside a tf.function, and
+        tf.errors.OpError where a collective fails because another worker died.
+        """
+        tracked = self._refresh()
+        given: list[OwnTensor] = []
+        saved: list[Payload] = []
+        if self._place.is_chief:
+            tracked, given = self._given(tracked)
+            given += _evaluate_all(tracked.evaluated)
+            given += [OwnTensor(key, tensor) for key, tensor in _read_all(tracked.reads).items()]
+            given.append(OwnTensor(internals.OBJECT_GRAPH_KEY, tf.constant(tracked.graph)))
+            saved = [payload for name, objects in tracked.savers.items() for payload in saver_payloads(name, objects)]
+        tensors = _read_all(tracked.replicated)
+        layout = self._layout_of(tracked, tensors)
+        for item in tracked.aggregated:
+            tensors[item.key] = _evaluate(item.key, item.value)
+        return Snapshot(layout, tensors, given, saved)
+
+    def _refresh(self) -> Tracked:
+        if self._tracked is None or not self._tracked.is_fresh():
+            return self._walk()
+        return self._tracked
+
+    def _walk(self) -> Tracked:
+        self._layout = None
+        self._tracked = walk(self._checkpoint, self._place.world_size)
+        return self._tracked
+
+    def _given(self, tracked: Tracked) -> tuple[Tracked, list[OwnTensor]]:
+        """What objects that serialize themselves give now; after another walk if they give other keys than before."""
+        try:
+            return tracked, _serialize_all(tracked.serializing)
+        except _OtherKeysError:
+            tracked = self._walk()
+        try:
+            return tracked, _serialize_all(tracked.serializing)
+        except _OtherKeysError as error:
+            raise UnsupportedState(str(error)) from error
+
+    def _layout_of(self, tracked: Tracked, tensors: Mapping[str, Any]) -> Layout:
+        """The layout that fits these values of `tracked.replicated`; kept where only a walk can change it."""
+        if self._layout is not None and len(self._layout.replicated) == len(tensors) + len(tracked.aggregated):
+            return self._layout
+        present = [read for read in tracked.replicated if read.key in tensors]
+        specs = [read.spec or fixed_spec(read.key, read.dtype, tensors[read.key].shape.as_list()) for read in present]
+        specs += [item.spec for item in tracked.aggregated]
+        collectives = bool(tracked.aggregated) and self._place.world_size > 1
+        replicated = tuple(sorted(specs, key=_name))
+        layout = Layout(replicated, specs_digest(replicated), collectives)
+        settled = all(read.spec is not None and read.key in tensors for read in tracked.replicated)
+        self._layout = layout if settled else None
+        return layout
+
+
+class _OtherKeysError(Exception):
+    """An object gives other keys than it gave at the walk."""
+
+
+def _name(spec: TensorSpec) -> str:
+    return spec.name
+
+
+def _read_all(reads: Iterable[Read]) -> dict[str, Any]:
+    """The values by key, by reference. An uninitialised variable has none: it is in the object graph alone."""
+    tensors = {}
+    for read in reads:
+        try:
+            if read.worth_a_reference:
+                tf.raw_ops.DisableCopyOnRead(resource=read.handle)
+            tensors[read.key] = tf.raw_ops.ReadVariableOp(resource=read.handle, dtype=read.dtype)
+        except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
+            continue
+    return tensors
+
+
+def _serialize_all(objects: Iterable[Serializing]) -> list[OwnTensor]:
+    found = []
+    for item in objects:
+        for key, (local_name, value) in zip(item.keys, _values_of(item), strict=True):
+            if not key.endswith(internals.key_ending(local_name)):
+                raise _OtherKeysError(f"{type(item.trackable).__name__} gave {local_name!r} where {key!r} was")
+            tensor = _evaluate(key, value)
+            if tensor is not None:
+                found.append(OwnTensor(key, tensor))
+    return found
+
+
+def _values_of(item: Serializing) -> list[tuple[str, Any]]:
+    try:
+        values = list(internals.values_of(item.trackable).items())
+    except (ValueError, NotImplementedError, tf.errors.OpError) as error:
+        raise UnsupportedState(f"{', '.join(item.keys)}: TensorFlow cannot save it: {error}") from error
+    if len(values) != len(item.keys):
+        raise _OtherKeysError(f"{type(item.trackable).__name__} gave {len(values)} values, and {len(item.keys)} before")
+    return values
+
+
+def _evaluate_all(items: Iterable[Evaluated]) -> list[OwnTensor]:
+    found = []
+    for item in items:
+        tensor = _evaluate(item.key, item.value)
+        if tensor is not None:
+            shape, part = parse_slice(item.key, item.slice_spec) if item.slice_spec else (None, None)
+            found.append(OwnTensor(item.key, tensor, part, shape))
+    return found
+
+
+def _evaluate(key: str, value: Any) -> Any | None:
+    try:
+        return internals.evaluate(value)
+    except (ValueError, NotImplementedError) as error:
+        raise UnsupportedState(f"{key}: TensorFlow cannot save it: {error}") from error
