@@ -45,8 +45,11 @@ def write_rendezvous(storage: Storage, rendezvous: Rendezvous) -> str:
     return key
 
 
-def read_rendezvous(storage: Storage, key: str) -> Rendezvous:
-    """Raises DirectoryMismatch if there is no such file here, CorruptData if `write_rendezvous` did not write it."""
+def read_rendezvous(storage: Storage, key: str, directory: str = "its checkpoint directory") -> Rendezvous:
+    """Raises DirectoryMismatch if there is no such file here, CorruptData if `write_rendezvous` did not write it.
+
+    `directory` is what a person calls the storage, for the error.
+    """
     named = _KEY.fullmatch(key)
     if named is None:
         raise CorruptData(key, f"is no name of a rendezvous file ({FOLDER}/GENERATION-RANDOM.json)")
@@ -55,8 +58,8 @@ def read_rendezvous(storage: Storage, key: str) -> Rendezvous:
         content = storage.read(key) if size_bytes <= SIZE_BYTES_MAX else b""
     except ObjectMissing as error:
         message = (
-            f"the chief wrote {key} into its checkpoint directory, and it is not there on this worker ({error}): "
-            f"is the checkpoint directory the same shared directory on all workers?"
+            f"the chief wrote {key} into the checkpoint directory, and this worker does not find it in {directory}: "
+            f"is that the same shared directory on all workers?"
         )
         raise DirectoryMismatch(message) from error
     if not content:

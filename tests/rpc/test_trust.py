@@ -1,0 +1,173 @@
+"""Who may not read the shared directory may not speak, and no worker speaks for another."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+import grpc
+import pytest
+
+from distckpt.protocol.messages import AgentEnvelope, Alive, CoordinatorEnvelope, Heartbeat, Sender
+from distckpt.rpc import values
+from distckpt.rpc.checks import MESSAGE_BYTES_MAX
+from distckpt.rpc.credentials import SERVER_NAME, Credentials, Insecure
+from distckpt.rpc.v1 import coordination_pb2 as pb
+from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
+
+DEADLINE_S = 60.0
+HEARTBEAT = pb.AgentEnvelope(sender=values.sender_to(Sender("job", 7, 1, "first")), heartbeat=pb.Heartbeat(step=3))
+
+
+def still_serves(server: Any, connect: Any, worker: int = 2) -> None:
+    client = connect(server.address, worker, incarnation="honest")
+    client.states.wait_for("")
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(99)))
+    server.messages.wait_for(AgentEnvelope(client.sender, Heartbeat(99)))
+
+
+def code_of(stub: Any, message: pb.AgentEnvelope = HEARTBEAT) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Send(message, timeout=DEADLINE_S)
+    code: grpc.StatusCode = caught.value.code()
+    return code
+
+
+def test_a_plaintext_client_is_refused(serve: Any, connect: Any) -> None:
+    server = serve()
+    with grpc.insecure_channel(server.address) as channel:
+        assert code_of(pb_grpc.CoordinationStub(channel)) is grpc.StatusCode.UNAVAILABLE
+    still_serves(server, connect)
+    assert len(server.messages.items) == 1
+
+
+def test_a_client_without_a_certificate_is_refused(serve: Any, connect: Any, keys: Any) -> None:
+    server = serve()
+    trusting = grpc.ssl_channel_credentials(keys[0].authority)
+    options = (("grpc.ssl_target_name_override", SERVER_NAME),)
+    with grpc.secure_channel(server.address, trusting, options=options) as channel:
+        assert code_of(pb_grpc.CoordinationStub(channel)) is grpc.StatusCode.UNAVAILABLE
+    still_serves(server, connect)
+    assert len(server.messages.items) == 1
+
+
+def test_a_client_with_a_certificate_of_another_generation_is_refused(serve: Any, connect: Any, keys: Any) -> None:
+    server = serve()
+    _, strangers = Credentials.generate(2)
+    stranger = grpc.ssl_channel_credentials(keys[0].authority, strangers[1].key, strangers[1].certificate)
+    options = (("grpc.ssl_target_name_override", SERVER_NAME),)
+    with grpc.secure_channel(server.address, stranger, options=options) as channel:
+        assert code_of(pb_grpc.CoordinationStub(channel)) is grpc.StatusCode.UNAVAILABLE
+    still_serves(server, connect)
+    assert len(server.messages.items) == 1
+
+
+def test_a_coordinator_of_another_generation_is_not_spoken_to(serve: Any, connect: Any) -> None:
+    server = serve(Credentials.generate(1)[0])
+    client = connect(server.address)
+    client.states.wait(lambda states: "UNAVAILABLE" in states[-1] if states else False)
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(3)))
+    client.client.close(DEADLINE_S)
+    assert client.client.dropped == 1
+    assert not server.messages.items
+
+
+def test_a_worker_cannot_pose_as_the_coordinator(serve: Any, connect: Any, keys: Any) -> None:
+    server = serve(keys[1][2])
+    client = connect(server.address)
+    client.states.wait(lambda states: "UNAVAILABLE" in states[-1] if states else False)
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(3)))
+    client.client.close(DEADLINE_S)
+    assert not server.messages.items
+
+
+def test_a_worker_cannot_speak_for_another_one(serve: Any, connect: Any, stub: Any, caplog: Any) -> None:
+    caplog.set_level(logging.WARNING, "distckpt.rpc")
+    server = serve()
+    bare = stub(server.address, worker=2)
+    assert code_of(bare) is grpc.StatusCode.PERMISSION_DENIED
+    assert code_of(bare) is grpc.StatusCode.PERMISSION_DENIED
+    with pytest.raises(grpc.RpcError) as caught:
+        next(bare.Watch(pb.WatchRequest(sender=HEARTBEAT.sender), timeout=DEADLINE_S))
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert caught.value.details() == "the certificate of worker 2 cannot speak for worker 1"
+    still_serves(server, connect)
+    assert len(server.messages.items) == 1
+    assert not server.disconnects.items
+    assert caplog.text.count("the certificate of worker 2 cannot speak for worker 1") == 1
+
+
+def test_an_agent_that_is_refused_is_told_why(serve: Any, connect: Any, keys: Any, caplog: Any) -> None:
+    server = serve()
+    client = connect(server.address, worker=1, credentials=keys[1][2])
+    client.states.wait_for("PERMISSION_DENIED: the certificate of worker 2 cannot speak for worker 1")
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(1)))
+    client.client.close(DEADLINE_S)
+    assert "the coordinator refused a message: the certificate of worker 2" in caplog.text
+
+
+def test_a_malformed_message_is_refused_with_its_fault(serve: Any, connect: Any, stub: Any) -> None:
+    server = serve()
+    bare = stub(server.address)
+    assert code_of(bare, pb.AgentEnvelope(sender=HEARTBEAT.sender)) is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError) as caught:
+        next(bare.Watch(pb.WatchRequest(), timeout=DEADLINE_S))
+    assert caught.value.details() == "sender.job is empty"
+    still_serves(server, connect)
+
+
+def test_an_oversized_message_is_refused_while_others_live(serve: Any, connect: Any, stub: Any) -> None:
+    server = serve()
+    heard = connect(server.address)
+    heard.states.wait_for("")
+    bare = stub(server.address, worker=3, options=(("grpc.max_send_message_length", -1),))
+    big = pb.AgentEnvelope(failed=pb.Failed(cause=pb.Cause(message="x" * MESSAGE_BYTES_MAX)))
+    assert code_of(bare, big) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    heard.client.send(AgentEnvelope(heard.sender, Heartbeat(5)))
+    server.messages.wait_for(AgentEnvelope(heard.sender, Heartbeat(5)))
+    assert heard.states.items == [""]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        os.urandom(4096),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+    ids=["noise", "http1", "http2", "half a handshake"],
+)
+def test_garbage_on_the_port_does_no_harm(serve: Any, connect: Any, garbage: bytes) -> None:
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port), DEADLINE_S) as connection:
+        connection.sendall(garbage)
+        still_serves(server, connect)
+    still_serves(server, connect, worker=3)
+
+
+def test_garbage_in_the_answers_does_not_end_an_agent(serve: Any, connect: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    incarnation = (1, "first")
+    for broken in (
+        pb.CoordinatorEnvelope(),
+        pb.CoordinatorEnvelope(receiver=HEARTBEAT.sender, verify=pb.Verify(part=-1)),
+    ):
+        server.server._call(lambda broken=broken: server.server._servicer.deliver(incarnation, broken))
+    server.server.send(CoordinatorEnvelope(client.sender, Alive()))
+    client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
+    assert len(client.messages.items) == 1
+
+
+def test_plaintext_works_only_where_both_ends_ask_for_it(serve: Any, connect: Any) -> None:
+    server = serve(Insecure())
+    client = connect(server.address, credentials=Insecure())
+    client.states.wait_for("")
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(1)))
+    server.messages.wait_for(AgentEnvelope(client.sender, Heartbeat(1)))
+    careful = connect(server.address, worker=2)
+    careful.states.wait(lambda states: "UNAVAILABLE" in states[-1] if states else False)

@@ -1,0 +1,230 @@
+"""Agents and the coordinator hear each other, and learn when they no longer do."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import grpc
+import pytest
+
+from distckpt.errors import ConfigurationError
+from distckpt.model import Cause, Entry, Shard
+from distckpt.protocol.messages import (
+    Aborted,
+    AgentEnvelope,
+    Alive,
+    CoordinatorEnvelope,
+    Heartbeat,
+    Leave,
+    Sender,
+    Written,
+)
+from distckpt.rpc import outbox, servicer, values
+from distckpt.rpc.checks import MalformedMessage
+from distckpt.rpc.client import AgentClient
+from distckpt.rpc.credentials import Credentials
+from distckpt.rpc.v1 import coordination_pb2 as pb
+
+DEADLINE_S = 60.0
+
+
+def test_what_is_said_is_heard_in_both_directions(serve: Any, connect: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    entries = tuple(Entry(f"tensor-{i}", 1, (8,), 32 * i, 32, i) for i in range(1_000))
+    said = AgentEnvelope(client.sender, Written(1, Shard(1, "handle", 32_000, entries)))
+    client.client.send(said)
+    server.messages.wait_for(said)
+    answer = CoordinatorEnvelope(client.sender, Aborted(1, 1, Cause("Fenced", "text", 2)))
+    server.server.send(answer)
+    client.messages.wait_for(answer)
+
+
+def test_each_incarnation_hears_only_what_is_meant_for_it(serve: Any, connect: Any) -> None:
+    server = serve()
+    clients = [connect(server.address, worker=1), connect(server.address, 1, incarnation="second")]
+    for client in (*clients, connect(server.address, worker=2)):
+        client.states.wait_for("")
+    for client in clients:
+        server.server.send(CoordinatorEnvelope(client.sender, Alive()))
+    for client in clients:
+        client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
+        assert len(client.messages.items) == 1
+
+
+def test_a_message_to_one_who_does_not_listen_is_dropped_and_harms_nobody(serve: Any, connect: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    server.server.send(CoordinatorEnvelope(Sender("job", 7, 3, "nobody"), Alive()))
+    server.server.send(CoordinatorEnvelope(client.sender, Alive()))
+    client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
+
+
+def test_a_hundred_agents_in_one_process_are_all_heard_and_answered(serve: Any, connect: Any) -> None:
+    server, workers = Credentials.generate(100)
+    running = serve(server)
+    clients = [connect(running.address, index, credentials) for index, credentials in enumerate(workers)]
+    for client in clients:
+        client.states.wait_for("")
+        client.client.send(AgentEnvelope(client.sender, Heartbeat(client.sender.worker)))
+    heard = running.messages.wait(lambda items: len(items) >= 100)
+    assert {envelope.message.step for envelope in heard} == set(range(100))
+    for client in clients:
+        running.server.send(CoordinatorEnvelope(client.sender, Alive()))
+    for client in clients:
+        client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
+    assert sum(thread.name == "distckpt-server" for thread in threading.enumerate()) == 1
+
+
+def test_the_last_words_before_closing_arrive_and_closing_is_seen(serve: Any, connect: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    client.client.send(AgentEnvelope(client.sender, Leave()))
+    client.client.close(DEADLINE_S)
+    server.messages.wait_for(AgentEnvelope(client.sender, Leave()))
+    server.disconnects.wait_for((1, "first"))
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(1)))
+    assert client.client.dropped == 1
+    client.client.close()
+
+
+def test_what_the_server_said_before_it_stops_still_arrives(serve: Any, connect: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    said = [CoordinatorEnvelope(client.sender, Aborted(n, 1, Cause("Fenced", ""))) for n in range(500)]
+    for envelope in said:
+        server.server.send(envelope)
+    server.server.stop(DEADLINE_S)
+    client.messages.wait(lambda items: items == said)
+    assert not server.disconnects.items
+    server.server.stop(0.0)
+    server.server.send(said[0])
+
+
+def test_an_agent_finds_the_coordinator_again_after_a_restart(serve: Any, connect: Any) -> None:
+    first = serve()
+    client = connect(first.address)
+    client.states.wait_for("")
+    first.server.stop(0.0)
+    client.states.wait(lambda states: len(states) >= 2)
+    assert "UNAVAILABLE" in client.states.items[1]
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(1)))
+    second = serve(port=first.port)
+    client.states.wait(lambda states: states[-1] == "")
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(2)))
+    second.messages.wait_for(AgentEnvelope(client.sender, Heartbeat(2)))
+
+
+def test_an_agent_that_comes_before_the_coordinator_says_so_and_goes_on_trying(serve: Any, connect: Any) -> None:
+    first = serve()
+    first.server.stop(0.0)
+    client = connect(first.address)
+    client.states.wait(lambda states: any("UNAVAILABLE" in state for state in states))
+    serve(port=first.port)
+    client.states.wait_for("")
+
+
+def test_a_port_that_is_taken_is_refused(serve: Any) -> None:
+    with pytest.raises(ConfigurationError, match="cannot listen on"):
+        serve(port=serve().port)
+
+
+def test_a_stream_that_is_renewed_is_no_disconnect(serve: Any, connect: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(servicer, "_WATCH_MAX_S", 0.05)
+    server = serve()
+    renewals = threading.Semaphore(0)
+    opened = server.server._servicer._watchers.open
+    monkeypatch.setattr(
+        server.server._servicer._watchers, "open", lambda receiver: (renewals.release(), opened(receiver))[1]
+    )
+    client = connect(server.address)
+    for _ in range(4):
+        assert renewals.acquire(timeout=DEADLINE_S)
+    assert client.states.items == [""]
+    assert not server.disconnects.items
+
+
+def test_a_second_stream_of_an_incarnation_replaces_the_first(serve: Any, stub: Any) -> None:
+    server = serve()
+    request = pb.WatchRequest(sender=values.sender_to(Sender("job", 7, 1, "first")))
+    bare = stub(server.address)
+    first = bare.Watch(request, timeout=DEADLINE_S)
+    first.initial_metadata()
+    second = bare.Watch(request, timeout=DEADLINE_S)
+    second.initial_metadata()
+    assert list(first) == []
+    assert first.code() is grpc.StatusCode.OK
+    assert not server.disconnects.items
+    server.server.send(CoordinatorEnvelope(Sender("job", 7, 1, "first"), Alive()))
+    assert next(second).WhichOneof("message") == "alive"
+    second.cancel()
+    server.disconnects.wait_for((1, "first"))
+
+
+def test_a_reader_that_does_not_read_is_cut_off_while_others_live(serve: Any, stub: Any, connect: Any) -> None:
+    server = serve()
+    slow = Sender("job", 7, 1, "slow")
+    stalled = stub(server.address).Watch(pb.WatchRequest(sender=values.sender_to(slow)), timeout=DEADLINE_S)
+    stalled.initial_metadata()
+    lively = connect(server.address, worker=2)
+    lively.states.wait_for("")
+    bulk = CoordinatorEnvelope(slow, Aborted(1, 1, Cause("Fenced", "x" * 60_000)))
+    for _ in range(2_000):
+        server.server.send(bulk)
+    server.disconnects.wait_for((1, "slow"))
+    assert len(server.disconnects.items) == 1
+    server.server.send(CoordinatorEnvelope(lively.sender, Alive()))
+    lively.messages.wait_for(CoordinatorEnvelope(lively.sender, Alive()))
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stalled)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_an_agent_never_keeps_more_than_its_bound(connect: Any, serve: Any) -> None:
+    gone = serve()
+    gone.server.stop(0.0)
+    client = connect(gone.address)
+    for step in range(3 * outbox.UNACKNOWLEDGED_MAX):
+        client.client.send(AgentEnvelope(client.sender, Heartbeat(step)))
+    assert client.client._outbox._messages <= outbox.UNACKNOWLEDGED_MAX
+    client.client.close(0.0)
+    assert client.client.dropped >= 2 * outbox.UNACKNOWLEDGED_MAX
+
+
+def test_a_message_that_cannot_be_sent_is_refused_where_it_is_said(connect: Any, serve: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    with pytest.raises(MalformedMessage):
+        client.client.send(AgentEnvelope(client.sender, Heartbeat(2**70)))
+    with pytest.raises(MalformedMessage):
+        server.server.send(CoordinatorEnvelope(client.sender, Aborted(2**70, 1, Cause("Fenced", ""))))
+
+
+def test_a_callback_that_fails_does_not_end_the_conversation(serve: Any, keys: Any, caplog: Any) -> None:
+    server = serve()
+    sender = Sender("job", 7, 1, "first")
+    heard: list[CoordinatorEnvelope] = []
+    twice = threading.Event()
+
+    def fail(envelope: CoordinatorEnvelope) -> None:
+        heard.append(envelope)
+        if len(heard) == 2:
+            twice.set()
+        raise RuntimeError("a bug of the caller")
+
+    connected = threading.Event()
+    client = AgentClient(
+        server.address, keys[1][1], sender, on_message=fail, on_connected=connected.set, on_disconnected=lambda _: None
+    )
+    client.start()
+    assert connected.wait(DEADLINE_S)
+    server.server.send(CoordinatorEnvelope(sender, Alive()))
+    server.server.send(CoordinatorEnvelope(sender, Alive()))
+    assert twice.wait(DEADLINE_S)
+    client.close()
+    assert "a bug of the caller" in caplog.text
