@@ -73,7 +73,7 @@ Round = SaveRound | RestoreRound
 
 
 class Coordinator:
-    """`checkpoints` are the live ones, oldest first; the join deadline counts from `now`."""
+    """`checkpoints` are the live ones, oldest first; the join deadline counts from the first event."""
 
     def __init__(
         self,
@@ -82,7 +82,6 @@ class Coordinator:
         world_size: int,
         deadlines: Deadlines,
         checkpoints: Sequence[Checkpoint],
-        now: float,
     ) -> None:
         self._job = job
         self._generation = generation
@@ -90,12 +89,12 @@ class Coordinator:
         self._members = Membership(world_size, deadlines)
         self._checkpoints = list(checkpoints)
         self._life = Machine(f"coordinator of generation {generation}", _LIFE, Life.OPEN)
-        self._join_until = now + deadlines.join_s
+        self._join_until: float | None = None
         self._round: Round | None = None
         self._rounds = 0
         self._outcomes = Outcomes()
         self._fenced_off: FencedOff | None = None
-        self._now = now
+        self._now = 0.0
         self._out: list[CoordinatorEffect] = []
 
     # --------------------------------------------------------------------------------------------------------- reading
@@ -126,7 +125,9 @@ class Coordinator:
     def handle(self, event: CoordinatorEvent, now: float) -> list[CoordinatorEffect]:
         """What follows from `event` at `now` (seconds, never going back)."""
         self._now = now
-        self._out = out = []
+        if self._join_until is None:
+            self._join_until = now + self._deadlines.join_s
+        self._out = out = list[CoordinatorEffect]()
         _EVENTS[type(event)](self, event)
         return out
 
@@ -228,7 +229,7 @@ class Coordinator:
             return
         if self._round is None:
             self._rounds += 1
-            place = (self._members, self._deadlines, self._now, self._join_until)
+            place = (self._members, self._deadlines, self._now, self._join_until or self._now)
             self._round = SaveRound(self._rounds, message, *place)
         current = self._round
         if isinstance(current, SaveRound):
@@ -240,7 +241,7 @@ class Coordinator:
             return
         if self._round is None:
             self._rounds += 1
-            place = (self._members, self._deadlines, self._now, self._join_until)
+            place = (self._members, self._deadlines, self._now, self._join_until or self._now)
             self._round = RestoreRound(self._rounds, message, *place)
         current = self._round
         if isinstance(current, RestoreRound):

@@ -115,7 +115,8 @@ class WriteShare:
 @dataclass(frozen=True, slots=True)
 class DropSnapshot:
     """The snapshot of save `ordinal` is not needed any more. Said once of each that was captured, after its WriteShare
-    (if there was one) has its outcome."""
+    (if there was one) has its outcome.
+    """
 
     ordinal: int
 

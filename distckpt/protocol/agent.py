@@ -1,0 +1,257 @@
+"""The agent: runs on every worker, asks the coordinator for saves and restores, and sees that each has an outcome.
+
+`handle(event, now)` is the only mutator; see events.py and effects.py for what the caller owes. Promised:
+- every request is resolved once, whatever happens to the coordinator and the network. A save within `save_s`, a restore
+  within `restore_s + silence_s`, both counted from the request or from joining, whichever is later; sooner when the
+  coordinator is silent for `silence_s` or cannot be joined within `join_s`;
+- a save whose shard was handed in and whose outcome was not learnt ends with OutcomeUnknown, never with a guess;
+- what was staged for a save that came to nothing, and was not handed in, is discarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, ClassVar
+
+from distckpt.model import Cause
+from distckpt.protocol import events, messages
+from distckpt.protocol.agent_restore import Restoring
+from distckpt.protocol.agent_save import Saving
+from distckpt.protocol.deadlines import Deadlines
+from distckpt.protocol.effects import AgentEffect, Stopped
+from distckpt.protocol.events import AgentEvent
+from distckpt.protocol.machine import IllegalTransition, Machine
+from distckpt.protocol.messages import CoordinatorMessage, Heartbeat, Join, Leave, Sender
+from distckpt.protocol.requests import Outbox
+
+
+class Standing(Enum):
+    NEW = "new"
+    JOINING = "joining"
+    JOINED = "joined"
+    STOPPED = "stopped"
+
+
+_TABLE = {
+    Standing.NEW: (Standing.JOINING, Standing.STOPPED),
+    Standing.JOINING: (Standing.JOINED, Standing.STOPPED),
+    Standing.JOINED: (Standing.STOPPED,),
+    Standing.STOPPED: (),
+}
+
+_CLOSED = Cause("ManagerClosed", "the manager was closed")
+
+
+class Agent:
+    """`me` names this incarnation; `join` is its first message; `coordinator` is an address, for messages to people."""
+
+    def __init__(self, me: Sender, join: Join, deadlines: Deadlines, coordinator: str) -> None:
+        self._me = me
+        self._join = join
+        self._deadlines = deadlines
+        self._coordinator = coordinator
+        self._machine = Machine(f"agent of worker {me.worker}", _TABLE, Standing.NEW)
+        self._outbox = Outbox(me)
+        self._saving = Saving(self._outbox, deadlines.save_s)
+        # The coordinator gives up first, with the better reason; it is given the time to say so.
+        self._restoring = Restoring(self._outbox, deadlines.restore_s + deadlines.silence_s)
+        self._end_cause = _CLOSED
+        self._last_ordinal = 0
+        self._step = -1
+        self._started_at = 0.0
+        self._heard_at: float | None = None
+        self._disconnected_at: float | None = None
+        self._beat_at = 0.0
+        self._repeat_at = 0.0
+
+    @property
+    def standing(self) -> Standing:
+        return self._machine.state
+
+    def next_deadline(self) -> float | None:
+        """When a Tick is wanted."""
+        if self.standing is Standing.JOINING:
+            return min(self._repeat_at, self._started_at + self._deadlines.join_s)
+        if self.standing is not Standing.JOINED:
+            return None
+        waits = [self._beat_at]
+        for side in (self._saving, self._restoring):
+            if side.message is not None:
+                waits.append(self._repeat_at)
+            if side.current is not None:
+                waits += (side.current.give_up_at, self._unreachable_at(side.current.asked_at))
+        return min(waits)
+
+    def handle(self, event: AgentEvent, now: float) -> list[AgentEffect]:
+        """What follows from `event` at `now` (seconds, never going back)."""
+        effects = self._outbox.begin(now)
+        self._EVENTS[type(event)](self, event)
+        return effects
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def _start(self, _: events.Started) -> None:
+        self._machine.go(Standing.JOINING, "started", self._outbox.now)
+        self._started_at = self._outbox.now
+        self._knock()
+
+    def _knock(self) -> None:
+        self._repeat_at = self._outbox.now + self._deadlines.resend_s
+        self._outbox.tell(self._join)
+
+    def _tick(self, _: events.Tick) -> None:
+        now = self._outbox.now
+        if self.standing is Standing.JOINED:
+            self._check_waits(now)
+            if now >= self._beat_at:
+                self._beat()
+            if now >= self._repeat_at:
+                self._repeat()
+        elif self.standing is Standing.JOINING:
+            if now >= self._started_at + self._deadlines.join_s:
+                self._end(Cause("CoordinatorUnreachable", f"not joined: {self._silence(self._started_at)}"))
+            elif now >= self._repeat_at:
+                self._knock()
+
+    def _check_waits(self, now: float) -> None:
+        for side in (self._saving, self._restoring):
+            current = side.current
+            if current is not None and now >= self._unreachable_at(current.asked_at):
+                side.give_up(Cause("CoordinatorUnreachable", f"{current.what}: {self._silence(current.asked_at)}"))
+            elif current is not None and now >= current.give_up_at:
+                waited = f"no outcome after {now - current.asked_at:.1f} s"
+                side.give_up(Cause("DeadlineExceeded", f"{current.what}: {waited}", self._me.worker))
+
+    def _unreachable_at(self, asked_at: float) -> float:
+        """When a wait that began at `asked_at` is in vain, if nothing is heard."""
+        silent = max(asked_at, self._heard_at or asked_at) + self._deadlines.silence_s
+        if self._disconnected_at is None:
+            return silent
+        return min(silent, max(asked_at, self._disconnected_at) + self._deadlines.disconnect_s)
+
+    def _silence(self, since: float) -> str:
+        now = self._outbox.now
+        heard = "never heard of" if self._heard_at is None else f"last heard of {now - self._heard_at:.1f} s ago"
+        broken = "" if self._disconnected_at is None else f", disconnected {now - self._disconnected_at:.1f} s ago"
+        return f"no word from the coordinator at {self._coordinator} ({heard}{broken}; waited {now - since:.1f} s)"
+
+    def _beat(self) -> None:
+        self._beat_at = self._outbox.now + self._deadlines.heartbeat_s
+        self._outbox.tell(Heartbeat(self._step))
+
+    def _repeat(self) -> None:
+        self._repeat_at = self._outbox.now + self._deadlines.resend_s
+        for message in (self._saving.message, self._restoring.message):
+            if message is not None:
+                self._outbox.tell(message)
+
+    # -------------------------------------------------------------------------------------------------- the coordinator
+
+    def _hear(self, event: events.Heard) -> None:
+        if event.envelope.receiver != self._me or self.standing is Standing.STOPPED:
+            return
+        self._heard_at = self._outbox.now
+        self._disconnected_at = None
+        self._MESSAGES[type(event.envelope.message)](self, event.envelope.message)
+
+    def _welcome(self, _: messages.Welcome) -> None:
+        if self.standing is not Standing.JOINING:
+            return
+        self._machine.go(Standing.JOINED, "welcome", self._outbox.now)
+        self._outbox.joined = True
+        for side in (self._saving, self._restoring):
+            if side.current is not None:
+                side.current.asked_at = self._outbox.now
+        self._beat()
+        self._repeat()
+
+    def _ended_by(self, message: messages.Rejected | messages.FencedOff) -> None:
+        self._end(message.cause)
+
+    def _alive(self, _: messages.Alive) -> None:
+        """That it was heard of is all there is to it."""
+
+    def _abort(self, message: messages.Aborted) -> None:
+        self._saving.abort(message)
+        self._restoring.abort(message)
+
+    def _connected(self, _: events.ConnectionMade) -> None:
+        self._disconnected_at = None
+
+    def _disconnected(self, _: events.ConnectionLost) -> None:
+        if self._disconnected_at is None:
+            self._disconnected_at = self._outbox.now
+
+    # ----------------------------------------------------------------------------------------------------- this worker
+
+    def _progress(self, event: events.Progress) -> None:
+        self._step = event.step
+
+    def _ask(self, event: events.SaveRequested | events.RestoreRequested) -> None:
+        if event.ordinal <= self._last_ordinal:
+            raise IllegalTransition(f"request {event.ordinal} comes after request {self._last_ordinal}")
+        self._last_ordinal = event.ordinal
+        side: Any = self._saving if isinstance(event, events.SaveRequested) else self._restoring
+        if self.standing is Standing.STOPPED:
+            side.refuse(event, self._end_cause)
+            return
+        side.request(event)
+        if self.standing is Standing.JOINED:
+            self._repeat()
+
+    def _fail_locally(self, event: events.SaveFailedLocally) -> None:
+        self._last_ordinal = max(self._last_ordinal, event.ordinal)
+        if self.standing is not Standing.STOPPED:
+            self._saving.fail_locally(event)
+
+    def _specs_given(self, event: events.SpecsGiven) -> None:
+        self._outbox.tell(messages.Described(event.round, event.specs))
+
+    def _stop(self, event: events.Stop) -> None:
+        if self.standing is Standing.STOPPED:
+            return
+        waiting = self._saving.current or self._restoring.current
+        unfinished = None if waiting is None else Cause("ManagerClosed", f"closed before the {waiting.what} was over")
+        self._end(event.cause)
+        self._outbox.tell(Leave(event.cause or unfinished))
+
+    def _end(self, cause: Cause | None) -> None:
+        """Stops for good. What is outstanding is resolved."""
+        self._end_cause = cause or _CLOSED
+        self._saving.give_up(self._end_cause)
+        self._restoring.give_up(self._end_cause)
+        self._machine.go(Standing.STOPPED, self._end_cause.message, self._outbox.now)
+        self._outbox.do(Stopped(cause))
+
+    _EVENTS: ClassVar[Mapping[type[AgentEvent], Callable[[Agent, Any], None]]] = {
+        events.Started: _start,
+        events.Heard: _hear,
+        events.ConnectionMade: _connected,
+        events.ConnectionLost: _disconnected,
+        events.Progress: _progress,
+        events.SaveRequested: _ask,
+        events.RestoreRequested: _ask,
+        events.SaveFailedLocally: _fail_locally,
+        events.Captured: lambda self, event: self._saving.capture(event),
+        events.SpecsGiven: _specs_given,
+        events.ShareWritten: lambda self, event: self._saving.share_written(event),
+        events.ShareFailed: lambda self, event: self._saving.share_failed(event),
+        events.VerifyDone: lambda self, event: self._restoring.verify_done(event),
+        events.VerifyFailed: lambda self, event: self._restoring.verify_failed(event),
+        events.Tick: _tick,
+        events.Stop: _stop,
+    }
+
+    _MESSAGES: ClassVar[Mapping[type[CoordinatorMessage], Callable[[Agent, Any], None]]] = {
+        messages.Welcome: _welcome,
+        messages.Rejected: _ended_by,
+        messages.FencedOff: _ended_by,
+        messages.Alive: _alive,
+        messages.Aborted: _abort,
+        messages.Decided: lambda self, message: self._saving.decide(message),
+        messages.Describe: lambda self, message: self._saving.describe(message),
+        messages.Committed: lambda self, message: self._saving.commit(message),
+        messages.Verify: lambda self, message: self._restoring.verify(message),
+        messages.RestoreDecided: lambda self, message: self._restoring.decide(message),
+    }
