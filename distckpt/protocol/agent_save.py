@@ -112,7 +112,7 @@ class Saving:
         if event.shard.handle:
             self._outbox.do(Discard(event.round, (event.shard.handle,)))
 
-    # ----------------------------------------------------------------------------------------------- from the coordinator
+    # --------------------------------------------------------------------------------------------- from the coordinator
 
     def decide(self, message: Decided) -> None:
         current = self._asked(message.ordinal)
@@ -136,7 +136,7 @@ class Saving:
             self._outbox.do(DescribeSpecs(message.round, message.ordinal))
 
     def _asked(self, ordinal: int) -> SaveRequest | None:
-        """The outstanding save if it is this one and nothing is decided about it."""
+        """The outstanding save, if it is this one and nothing is decided yet."""
         current = self.current
         return current if current is not None and current.ordinal == ordinal and current.stage is Stage.ASKED else None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distckpt.model import Cause
-from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.effects import Commit, Quarantine
 from distckpt.protocol.membership import Member, Membership, Presence
 from distckpt.protocol.messages import CoordinatorMessage
@@ -30,13 +29,13 @@ class Gathering:
     `what` says what they come to ("the save of step 100"). `join_until`: when all should have joined the job.
     """
 
-    def __init__(self, what: str, members: Membership, deadlines: Deadlines, now: float, join_until: float) -> None:
+    def __init__(self, what: str, members: Membership, now: float, announce_s: float, join_until: float) -> None:
         self.what = what
         self.members = members
         self.opened_at = now
         self.ordinals: dict[int, int] = {}
         self.parties: dict[int, Member] = {}
-        self._announce_until = now + deadlines.announce_s
+        self._announce_until = now + announce_s
         joining = join_until > now and any(members.of(worker) is None for worker in range(members.world_size))
         self.until = min(join_until, self._announce_until) if joining else self._announce_until
 

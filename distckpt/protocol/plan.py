@@ -18,8 +18,9 @@ from distckpt.model import Extent, Piece, Share, TensorSpec
 SLACK_PERCENT = 2  # how far above a fair share a worker may come if that saves a slice
 
 _DTYPES = {
-    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64", 9: "int64",
-    10: "bool", 14: "bfloat16", 17: "uint16", 18: "complex128", 19: "float16", 21: "variant", 22: "uint32", 23: "uint64",
+    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64",
+    9: "int64", 10: "bool", 14: "bfloat16", 17: "uint16", 18: "complex128", 19: "float16", 21: "variant",
+    22: "uint32", 23: "uint64",
 }  # fmt: skip
 """TensorFlow's DataType numbers (types.proto), for messages."""
 

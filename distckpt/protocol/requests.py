@@ -54,7 +54,7 @@ class Outbox:
         return self.effects
 
     def tell(self, message: AgentMessage) -> None:
-        """Says it to the coordinator; before this worker has joined it may only join or leave, the rest is said later."""
+        """Says it to the coordinator. Before it has joined a worker can only join or leave: the rest is said later."""
         if self.joined or isinstance(message, Join | Leave):
             self.effects.append(Tell(AgentEnvelope(self.me, message)))
 

@@ -15,7 +15,7 @@ from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.effects import Quarantine
 from distckpt.protocol.gathering import Gathering, GiveUp, Orders
 from distckpt.protocol.machine import Machine
-from distckpt.protocol.membership import Kind, Member, Membership
+from distckpt.protocol.membership import Kind, Member
 from distckpt.protocol.messages import RestoreDecided, RestoreRequest, Verified, Verify
 
 LATEST = "latest"
@@ -64,21 +64,13 @@ class RestoreRound:
     is_committing = False
     handles: tuple[str, ...] = ()
 
-    def __init__(
-        self,
-        number: int,
-        first: RestoreRequest,
-        members: Membership,
-        deadlines: Deadlines,
-        now: float,
-        join_until: float,
-    ) -> None:
+    def __init__(self, number: int, first: RestoreRequest, gathering: Gathering, deadlines: Deadlines) -> None:
         self.number = number
         self.selector = first.selector
-        self.gathering = Gathering(f"restore of {first.selector}", members, deadlines, now, join_until)
+        self.gathering = gathering
         self.machine = Machine(f"restore round {number}", _TABLE, RestoreState.GATHERING)
         self.decision: dict[int, RestoreDecided] | None = None
-        self._until = now + deadlines.restore_s
+        self._until = gathering.opened_at + deadlines.restore_s
         self._asked: dict[int, str] = {}
         self._left: list[Checkpoint] = []
         self._verified: set[int] = set()

@@ -13,7 +13,7 @@ from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.gathering import Gathering, GiveUp, Orders
 from distckpt.protocol.machine import Machine
-from distckpt.protocol.membership import Kind, Member, Membership
+from distckpt.protocol.membership import Kind, Member
 from distckpt.protocol.messages import Announce, Decided, Describe
 from distckpt.protocol.plan import first_difference
 
@@ -38,17 +38,15 @@ _TABLE = {
 class SaveRound:
     kind: Kind = "save"
 
-    def __init__(
-        self, number: int, first: Announce, members: Membership, deadlines: Deadlines, now: float, join_until: float
-    ) -> None:
+    def __init__(self, number: int, first: Announce, gathering: Gathering, deadlines: Deadlines) -> None:
         self.number = number
         self.step = first.step
         self.name = first.name
-        self.gathering = Gathering(f"save of step {first.step}", members, deadlines, now, join_until)
+        self.gathering = gathering
         self.machine = Machine(f"save round {number}", _TABLE, SaveState.GATHERING)
         self.shards: dict[int, Shard] = {}
         self._write_s = deadlines.write_s
-        self._decided_at = now
+        self._decided_at = gathering.opened_at
         self._announced: dict[int, Announce] = {}
         self._asked: dict[int, tuple[TensorSpec, ...] | None] = {}
 
