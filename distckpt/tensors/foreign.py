@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from distckpt.bundle.dtypes import dtype_of
 from distckpt.bundle.index import decode_index
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.payload import Payload
@@ -69,4 +70,5 @@ def _bundle_payloads(prefix: Path) -> Iterator[Payload]:
         data = np.fromfile(prefix.with_name(data_file(prefix.name, number, index.num_shards)), np.uint8)
         for entry in entries:
             piece = data[entry.offset : entry.offset + entry.size_bytes]
-            yield Payload(entry.name, entry.dtype, entry.shape, piece, entry.part, entry.crc32c)
+            crc32c = entry.crc32c if dtype_of(entry.dtype).variable_length else None
+            yield Payload(entry.name, entry.dtype, entry.shape, piece, entry.part, crc32c)

@@ -159,12 +159,16 @@ def evaluate(value: Any) -> Any | None:
 
 def variable_behind(trackable: Any) -> Any | None:
     """The tf.Variable that an object is, or wraps as Keras 3 and tf_keras's AutoCastVariable do; None for others."""
-    keras: Any = sys.modules.get("keras")  # where it was not imported, nothing here is of it
-    if isinstance(trackable, getattr(keras, "Variable", ())):
+    if _is_keras_variable(trackable):
         trackable = trackable.value
     if isinstance(trackable, tf.Variable) and hasattr(trackable, "true_dtype"):
         trackable = trackable._variable  # noqa: SLF001 - tf_keras/src/mixed_precision/autocast_variable.py
     return trackable if isinstance(trackable, tf.Variable) else None
+
+
+def _is_keras_variable(trackable: Any) -> bool:
+    keras = sys.modules.get("keras")  # where it was not imported, nothing here is of it
+    return isinstance(trackable, getattr(keras, "Variable", ()))
 
 
 def is_distributed(variable: Any) -> bool:
@@ -191,7 +195,7 @@ def is_partitioned(trackable: Any) -> bool:
 
 
 def save_function(saver: str) -> Callable[..., Any]:
-    """The function given to `tf.train.experimental.register_checkpoint_saver` (saved_model/registration)."""
+    """What the saver of this name saves by, `(trackables, file_prefix)` (saved_model/registration/registration.py)."""
     function: Callable[..., Any] = registration.get_save_function(saver)
     return function
 

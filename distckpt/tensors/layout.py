@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import tensorflow as tf
-
+from distckpt.bundle.dtypes import dtype_of
 from distckpt.errors import UnsupportedState
 from distckpt.model import Extent, Slice, TensorSpec
 
-VARIABLE_LENGTH = (tf.string, tf.variant)
-"""Dtypes whose size in a file is known only from their values."""
-
-ELEMENT_BYTES_GUESS = 16
+_ELEMENT_BYTES_GUESS = 16
 """The estimated size of an element of variable length."""
 
 
@@ -35,22 +31,23 @@ class Layout:
 def fixed_spec(name: str, dtype: Any, shape: Iterable[int]) -> TensorSpec:
     """The spec of a whole tensor whose elements have a fixed width."""
     extents = tuple(shape)
-    size_bytes = prod(extents) * element_bytes(dtype)
-    divisible = bool(extents) and extents[0] > 1
-    return TensorSpec(name, dtype.as_datatype_enum, extents, size_bytes, divisible=divisible)
+    number = dtype.as_datatype_enum
+    kind = dtype_of(number)
+    divisible = kind.sliceable and bool(extents) and extents[0] > 1
+    return TensorSpec(name, number, extents, prod(extents) * kind.item_bytes, divisible=divisible)
 
 
 def tensor_spec(name: str, tensor: Any, part: Slice | None, full_shape: tuple[int, ...] | None) -> TensorSpec:
     """The spec of any tensor, also one that is itself the slice `part` of a tensor of shape `full_shape`."""
-    dtype = tensor.dtype
+    number = tensor.dtype.as_datatype_enum
     shape = tuple(tensor.shape.as_list())
-    width = ELEMENT_BYTES_GUESS if dtype in VARIABLE_LENGTH else element_bytes(dtype)
-    return TensorSpec(name, dtype.as_datatype_enum, full_shape or shape, prod(shape) * width, part)
+    width = _ELEMENT_BYTES_GUESS if has_variable_length(tensor.dtype) else dtype_of(number).item_bytes
+    return TensorSpec(name, number, full_shape or shape, prod(shape) * width, part)
 
 
-def element_bytes(dtype: Any) -> int:
-    """How many bytes an element takes in a file: as many as in memory (int4 takes a whole one)."""
-    return int(dtype.as_numpy_dtype().itemsize)
+def has_variable_length(dtype: Any) -> bool:
+    """Whether the size of such a tensor in a file is known only from its values (strings, variants)."""
+    return dtype_of(dtype.as_datatype_enum).variable_length
 
 
 def parse_slice(name: str, spec: str) -> tuple[tuple[int, ...], Slice]:

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.bundle.payload import Payload
-from distckpt.errors import UnsupportedState
+from distckpt.errors import ConfigurationError, UnsupportedState
 from distckpt.model import TensorSpec
 from distckpt.protocol.plan import specs_digest
 from distckpt.tensors import internals
@@ -63,6 +63,8 @@ class Source:
         return Snapshot(layout, tensors, given, saved)
 
     def _refresh(self) -> Tracked:
+        if not tf.executing_eagerly():
+            raise ConfigurationError("a checkpoint is saved from the training loop, not from inside a tf.function")
         if self._tracked is None or not self._tracked.is_fresh():
             return self._walk()
         return self._tracked

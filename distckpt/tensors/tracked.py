@@ -13,10 +13,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt.errors import ConfigurationError, UnsupportedState
+from distckpt.errors import UnsupportedState
 from distckpt.model import TensorSpec
 from distckpt.tensors import internals
-from distckpt.tensors.layout import VARIABLE_LENGTH, fixed_spec
+from distckpt.tensors.layout import fixed_spec, has_variable_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,8 @@ _WORTH_A_REFERENCE_BYTES = 1 << 16
 def walk(checkpoint: Any, world_size: int) -> Tracked:
     """Walks over all that `checkpoint` (a tf.train.Checkpoint) tracks, as `checkpoint.write` would.
 
-    Raises UnsupportedState where TensorFlow could not save it either, ConfigurationError inside a tf.function.
+    Raises UnsupportedState where TensorFlow could not save it either.
     """
-    if not tf.executing_eagerly():
-        raise ConfigurationError("a checkpoint is saved from the training loop, not from inside a tf.function")
     try:
         found = internals.serialize(checkpoint)
     except (ValueError, NotImplementedError, tf.errors.OpError) as error:
@@ -171,7 +169,7 @@ class _Sorter:
                 self._add_read(_read(key, component), replicated=self.alone or not on_read)
 
     def _add_read(self, read: Read, *, replicated: bool) -> None:
-        (self.replicated if replicated and read.dtype not in VARIABLE_LENGTH else self.reads).append(read)
+        (self.replicated if replicated and not has_variable_length(read.dtype) else self.reads).append(read)
 
     def _add_evaluated(self, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
@@ -187,7 +185,7 @@ class _Sorter:
 
 
 def _read(key: str, variable: Any) -> Read:
-    whole = variable.shape.is_fully_defined() and variable.dtype not in VARIABLE_LENGTH
+    whole = variable.shape.is_fully_defined() and not has_variable_length(variable.dtype)
     spec = fixed_spec(key, variable.dtype, variable.shape.as_list()) if whole else None
     return Read(key, variable.handle, variable.dtype, spec)
 

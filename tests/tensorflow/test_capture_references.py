@@ -1,0 +1,165 @@
+"""A snapshot shares TensorFlow's buffers, and whatever updates the variables afterwards leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from distckpt.model import Extent, Piece
+from distckpt.tensors.cluster import ALONE
+from distckpt.tensors.host import host_bytes
+from distckpt.tensors.source import Source
+
+ROWS, COLUMNS = 1024, 64
+"""Large enough that a variable in TensorFlow's copy-on-read mode is taken out of it."""
+
+
+def table() -> Any:
+    return tf.Variable(tf.reshape(tf.range(ROWS * COLUMNS, dtype=tf.float32), [ROWS, COLUMNS]))
+
+
+def slices(rows: list[int]) -> Any:
+    return tf.IndexedSlices(tf.ones([len(rows), COLUMNS]), tf.constant(rows), tf.constant([ROWS, COLUMNS]))
+
+
+def dense_step(optimizer: Any, **options: Any) -> Callable[[Any], Any]:
+    def prepare(variable: Any) -> Callable[[], None]:
+        optimizer.build([variable])
+        step = tf.function(lambda: optimizer.apply_gradients([(tf.ones_like(variable), variable)]), **options)
+        return lambda: (step(), step()) and None
+
+    return prepare
+
+
+def sparse_step(optimizer: Any) -> Callable[[Any], Any]:
+    def prepare(variable: Any) -> Callable[[], None]:
+        optimizer.build([variable])
+        return lambda: [optimizer.apply_gradients([(slices([1, 5]), variable)]) for _ in range(2)] and None
+
+    return prepare
+
+
+def old_sparse_step(optimizer: Any) -> Callable[[Any], Any]:
+    return lambda variable: lambda: [optimizer.apply_gradients([(slices([1, 5]), variable)]) for _ in range(2)]
+
+
+def compiled_assign(variable: Any) -> Callable[[], Any]:
+    step = tf.function(lambda: variable.assign(variable * 2.0 + 1.0), jit_compile=True)
+    return lambda: (step(), step())
+
+
+def gathered_then_scattered(variable: Any) -> Callable[[], Any]:
+    tf.gather(variable, [1, 2])
+    return lambda: (variable.scatter_add(slices([1])), tf.gather(variable, [1]), variable.scatter_sub(slices([2])))
+
+
+UPDATES: dict[str, Callable[[Any], Callable[[], Any]]] = {
+    "assign": lambda variable: lambda: variable.assign(tf.zeros_like(variable)),
+    "assign_add": lambda variable: lambda: variable.assign_add(tf.ones_like(variable)),
+    "assign_sub": lambda variable: lambda: variable.assign_sub(tf.ones_like(variable)),
+    "assign to a slice": lambda variable: lambda: variable[3:5].assign(tf.zeros([2, COLUMNS])),
+    "scatter_add": lambda variable: lambda: variable.scatter_add(slices([1, 2])),
+    "scatter_update": lambda variable: lambda: variable.scatter_update(slices([1, 2])),
+    "scatter_max": lambda variable: lambda: variable.scatter_max(slices([1, 2])),
+    "scatter_nd_add": lambda variable: lambda: variable.scatter_nd_add([[1]], tf.ones([1, COLUMNS])),
+    "batch_scatter_update": lambda variable: lambda: variable.batch_scatter_update(slices([0])),
+    "a gather and scatters": gathered_then_scattered,
+    "a compiled assign": compiled_assign,
+    "a dense step of Keras 3": dense_step(keras.optimizers.Adam()),
+    "a dense step of tf_keras": dense_step(tf_keras.optimizers.Adam(jit_compile=False)),
+    "a dense step of tf_keras, compiled": dense_step(tf_keras.optimizers.Adam(), jit_compile=True),
+    "a sparse step of Keras 3": sparse_step(keras.optimizers.Adagrad()),
+    "a sparse step of tf_keras": sparse_step(tf_keras.optimizers.Adagrad(jit_compile=False)),
+    "a sparse step of an old optimizer": old_sparse_step(tf_keras.optimizers.legacy.Adam()),
+    "a sparse step of an old momentum": old_sparse_step(tf_keras.optimizers.legacy.SGD(momentum=0.9)),
+    "a sparse step of an old Adagrad": old_sparse_step(tf_keras.optimizers.legacy.Adagrad()),
+    "a sparse step of an old FTRL": old_sparse_step(tf_keras.optimizers.legacy.Ftrl()),
+}
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("before", ["fresh", "scattered before"])
+def test_an_update_leaves_the_snapshot_as_it_was(update: str, before: str, comparing: ModuleType) -> None:
+    variable = table()
+    if before != "fresh":  # TensorFlow has put it into copy-on-read mode
+        variable.scatter_add(slices([7]))
+    change = UPDATES[update](variable)
+    source = Source(tf.train.Checkpoint(variable=variable), ALONE)
+    snapshot = source.capture()
+    expected = variable.numpy().tobytes()
+    change()
+    assert variable.numpy().tobytes() != expected, "the update must change something"
+    payload = comparing.all_payloads(snapshot)[0]
+    assert payload.data.tobytes() == expected
+    change()
+    assert payload.data.tobytes() == expected
+
+
+def test_a_restore_leaves_the_snapshot_as_it_was(comparing: ModuleType, tmp_path: Any) -> None:
+    variable = table()
+    checkpoint = tf.train.Checkpoint(variable=variable)
+    path = checkpoint.write(str(tmp_path / "zero"))
+    variable.assign_add(tf.ones_like(variable))
+    snapshot = Source(checkpoint, ALONE).capture()
+    expected = variable.numpy().tobytes()
+    checkpoint.read(path)
+    assert comparing.all_payloads(snapshot)[0].data.tobytes() == expected
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.bool, tf.complex64])
+def test_payloads_are_read_only_views_of_tensorflows_own_buffer(dtype: Any) -> None:
+    variable = tf.Variable(tf.cast(tf.ones([ROWS, COLUMNS]), dtype))
+    snapshot = Source(tf.train.Checkpoint(variable=variable), ALONE).capture()
+    spec = snapshot.layout.replicated[0]
+    (payload,) = snapshot.payloads([Piece(spec.name, spec.size_bytes)], own=False)
+    assert np.shares_memory(payload.data, host_bytes(variable.read_value()))
+    assert payload.data.nbytes == spec.size_bytes
+    assert not payload.data.flags.writeable
+
+
+def test_a_variable_in_copy_on_read_mode_is_not_copied_either() -> None:
+    variable = table()
+    variable.scatter_add(slices([7]))
+    snapshot = Source(tf.train.Checkpoint(variable=variable), ALONE).capture()
+    spec = snapshot.layout.replicated[0]
+    first, second = (
+        snapshot.payloads([Piece(spec.name, spec.size_bytes)], own=False)[0].data,
+        host_bytes(tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)),
+    )
+    assert np.shares_memory(first, second)
+
+
+def test_rows_of_a_tensor_are_a_view_with_their_place() -> None:
+    variable = table()
+    snapshot = Source(tf.train.Checkpoint(variable=variable), ALONE).capture()
+    name = snapshot.layout.replicated[0].name
+    whole, rows = snapshot.payloads(
+        [Piece(name, ROWS * COLUMNS * 4), Piece(name, 2 * COLUMNS * 4, Extent(3, 2))], own=False
+    )
+    assert rows.data.tobytes() == variable.numpy()[3:5].tobytes()
+    assert rows.part == (Extent(3, 2), Extent(0, COLUMNS))
+    assert rows.shape == (ROWS, COLUMNS)
+    assert np.shares_memory(rows.data, whole.data)
+    with pytest.raises(ValueError, match="1024"):
+        snapshot.payloads([Piece(name, 8, Extent(1023, 2))], own=False)
+
+
+def test_payloads_stay_valid_after_release_and_none_are_to_be_had_then() -> None:
+    variable = table()
+    snapshot = Source(tf.train.Checkpoint(variable=variable), ALONE).capture()
+    piece = Piece(snapshot.layout.replicated[0].name, ROWS * COLUMNS * 4)
+    expected = variable.numpy().tobytes()
+    (payload,) = snapshot.payloads([piece], own=False)
+    snapshot.release()
+    snapshot.release()
+    variable.assign_add(tf.ones_like(variable))
+    assert payload.data.tobytes() == expected
+    with pytest.raises(KeyError):
+        snapshot.payloads([piece], own=False)
