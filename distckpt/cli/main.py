@@ -7,13 +7,14 @@ that names the thing. TensorFlow is never imported here: the demo's workers do t
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from distckpt.cli.arguments import parse
-from distckpt.errors import DistckptError
+from distckpt.errors import CorruptData, DistckptError, StorageError
 
 OK = 0
 FAILED = 1
@@ -30,9 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (DistckptError, OSError) as error:
-        sys.stderr.write(f"distckpt: {_one_line(error)}\n")
+        sys.stderr.write(f"distckpt: {_place(error, arguments)}{_one_line(error)}\n")
         return FAILED
     return code
+
+
+def _place(error: Exception, arguments: argparse.Namespace) -> str:
+    """The directory, for errors that name a file below it."""
+    return f"{arguments.directory}: " if isinstance(error, CorruptData | StorageError) else ""
 
 
 def _one_line(error: Exception) -> str:

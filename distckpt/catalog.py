@@ -1,0 +1,128 @@
+"""`Catalog`: what a directory holds, for people and tools. Without TensorFlow, without the job's help, writing nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from distckpt.bundle.index import decode_index
+from distckpt.bundle.names import index_file
+from distckpt.bundle.statefile import STATE_FILE, parse_state
+from distckpt.bundle.verify import Fault, verify
+from distckpt.commit.adoption import find_adoptable
+from distckpt.commit.manifest import decode_manifest, manifest_file
+from distckpt.errors import ConfigurationError, CorruptCheckpoint, ObjectMissing
+from distckpt.journal.reading import load
+from distckpt.journal.state import Quarantined
+from distckpt.model import Checkpoint, Entry, Manifest
+from distckpt.storage.posix import PosixStorage
+
+
+class Catalog:
+    """The checkpoints in `directory`, read anew at each question: while a job runs, the answers change.
+
+    A directory that only plain TensorFlow has saved into is read by its `checkpoint` file.
+    All methods raise CorruptData or StorageError where the directory cannot be read, and ConfigurationError (also a
+    ValueError) for a step that is not there; the constructor raises it for a directory that does not exist.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        if not self.directory.is_dir():
+            raise ConfigurationError(f"{self.directory}: no such directory")
+        self._storage = PosixStorage(directory)
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Those that exist, in the order of their commits."""
+        state = load(self._storage).state
+        if state.slot:
+            return state.live
+        return self._tensorflows()
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Checkpoints that were found corrupt at a restore and set aside, with the reason; oldest first."""
+        return load(self._storage).state.quarantined
+
+    @property
+    def latest(self) -> Checkpoint | None:
+        """The newest commit, None if there is none."""
+        checkpoints = self.checkpoints
+        return checkpoints[-1] if checkpoints else None
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The checkpoint of a step."""
+        checkpoints = self.checkpoints
+        for each in reversed(checkpoints):
+            if each.step == step:
+                return each
+        there = ", ".join(str(each.step) for each in checkpoints) or "none"
+        raise ConfigurationError(f"{self.directory}: no checkpoint of step {step}; there are: {there}")
+
+    def manifest(self, step: int) -> Manifest | None:
+        """The manifest; None for a checkpoint that plain TensorFlow wrote."""
+        checkpoint = self.checkpoint(step)
+        if checkpoint.adopted:
+            return None
+        key = manifest_file(checkpoint.name)
+        return decode_manifest(self._storage.read(key), key)
+
+    def entries(self, step: int) -> tuple[tuple[int, Entry], ...]:
+        """Every tensor, or slice of one, with the number of the data file that it stands in; in their order there."""
+        key = index_file(self.checkpoint(step).name)
+        index = decode_index(self._storage.read(key), key)
+        return tuple((shard, entry) for shard in sorted(index.shards) for entry in index.shards[shard])
+
+    def verify(self, step: int) -> list[Fault]:
+        """What is wrong with a checkpoint, empty if nothing is. Reads every byte of it.
+
+        The chain is followed from the journal: its sha256 of the manifest, the manifest's of the index, the index's
+        checksum of every tensor; and the journal's sizes of all files. Does not raise for corrupt content.
+        """
+        checkpoint = self.checkpoint(step)
+        faults = [*self._size_faults(checkpoint), *self._chain_faults(checkpoint)]
+        known = {fault.file for fault in faults}
+        return faults + [
+            fault for fault in verify(self._storage, checkpoint.name) if fault.tensor or fault.file not in known
+        ]
+
+    def _tensorflows(self) -> tuple[Checkpoint, ...]:
+        with suppress(ObjectMissing):
+            # Raises CorruptData where it is garbage: find_adoptable would set it aside, and a Catalog writes nothing.
+            parse_state(self._storage.read(STATE_FILE))
+        return find_adoptable(self._storage, str(self._storage.directory), frozenset(), now=0.0).checkpoints
+
+    def _size_faults(self, checkpoint: Checkpoint) -> Iterator[Fault]:
+        for file in checkpoint.files:
+            try:
+                size = self._storage.size(file.name)
+            except ObjectMissing:
+                yield Fault(file.name, "", "it is missing")
+                continue
+            if size != file.size_bytes:
+                yield Fault(file.name, "", f"it has {size} bytes; {file.size_bytes} were committed")
+
+    def _chain_faults(self, checkpoint: Checkpoint) -> Iterator[Fault]:
+        if checkpoint.adopted:
+            return
+        key = manifest_file(checkpoint.name)
+        try:
+            data = self._storage.read(key)
+            if _sha256(data) != checkpoint.manifest_sha256:
+                yield Fault(key, "", "it is not the manifest that was committed: its sha256 is another")
+                return
+            manifest = decode_manifest(data, key)
+            if _sha256(self._storage.read(manifest.index.name)) != manifest.index_sha256:
+                yield Fault(manifest.index.name, "", "it is not the index that was committed: its sha256 is another")
+        except CorruptCheckpoint as error:
+            yield Fault(key, "", error.detail)
+        except ObjectMissing:
+            return  # told of by size
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,36 @@
+"""What several commands print: times, and checkpoints as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+
+from distckpt.model import Checkpoint
+
+
+def print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def local_time(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:
+    """`timestamp` in seconds since the epoch; `adopted`: plain TensorFlow wrote it."""
+    return {
+        "step": checkpoint.step,
+        "name": checkpoint.name,
+        "timestamp": checkpoint.timestamp,
+        "generation": checkpoint.generation,
+        "bytes": checkpoint.size_bytes,
+        "adopted": checkpoint.adopted,
+        "metrics": dict(checkpoint.metrics),
+        "files": [{"file": file.name, "bytes": file.size_bytes} for file in checkpoint.files],
+    }
