@@ -29,25 +29,24 @@ def slices(rows: list[int]) -> Any:
     return tf.IndexedSlices(tf.ones([len(rows), COLUMNS]), tf.constant(rows), tf.constant([ROWS, COLUMNS]))
 
 
-def dense_step(optimizer: Any, **options: Any) -> Callable[[Any], Any]:
-    def prepare(variable: Any) -> Callable[[], None]:
+def dense_step(make: Callable[[], Any], **options: Any) -> Callable[[Any], Any]:
+    def prepare(variable: Any) -> Callable[[], Any]:
+        optimizer = make()
         optimizer.build([variable])
         step = tf.function(lambda: optimizer.apply_gradients([(tf.ones_like(variable), variable)]), **options)
-        return lambda: (step(), step()) and None
+        return lambda: (step(), step())
 
     return prepare
 
 
-def sparse_step(optimizer: Any) -> Callable[[Any], Any]:
-    def prepare(variable: Any) -> Callable[[], None]:
-        optimizer.build([variable])
-        return lambda: [optimizer.apply_gradients([(slices([1, 5]), variable)]) for _ in range(2)] and None
+def sparse_step(make: Callable[[], Any]) -> Callable[[Any], Any]:
+    def prepare(variable: Any) -> Callable[[], Any]:
+        optimizer = make()
+        if hasattr(optimizer, "build"):
+            optimizer.build([variable])
+        return lambda: [optimizer.apply_gradients([(slices([1, 5]), variable)]) for _ in range(2)]
 
     return prepare
-
-
-def old_sparse_step(optimizer: Any) -> Callable[[Any], Any]:
-    return lambda variable: lambda: [optimizer.apply_gradients([(slices([1, 5]), variable)]) for _ in range(2)]
 
 
 def compiled_assign(variable: Any) -> Callable[[], Any]:
@@ -67,20 +66,20 @@ UPDATES: dict[str, Callable[[Any], Callable[[], Any]]] = {
     "assign to a slice": lambda variable: lambda: variable[3:5].assign(tf.zeros([2, COLUMNS])),
     "scatter_add": lambda variable: lambda: variable.scatter_add(slices([1, 2])),
     "scatter_update": lambda variable: lambda: variable.scatter_update(slices([1, 2])),
-    "scatter_max": lambda variable: lambda: variable.scatter_max(slices([1, 2])),
+    "scatter_min": lambda variable: lambda: variable.scatter_min(slices([1, 2])),
     "scatter_nd_add": lambda variable: lambda: variable.scatter_nd_add([[1]], tf.ones([1, COLUMNS])),
     "batch_scatter_update": lambda variable: lambda: variable.batch_scatter_update(slices([0])),
     "a gather and scatters": gathered_then_scattered,
     "a compiled assign": compiled_assign,
-    "a dense step of Keras 3": dense_step(keras.optimizers.Adam()),
-    "a dense step of tf_keras": dense_step(tf_keras.optimizers.Adam(jit_compile=False)),
-    "a dense step of tf_keras, compiled": dense_step(tf_keras.optimizers.Adam(), jit_compile=True),
-    "a sparse step of Keras 3": sparse_step(keras.optimizers.Adagrad()),
-    "a sparse step of tf_keras": sparse_step(tf_keras.optimizers.Adagrad(jit_compile=False)),
-    "a sparse step of an old optimizer": old_sparse_step(tf_keras.optimizers.legacy.Adam()),
-    "a sparse step of an old momentum": old_sparse_step(tf_keras.optimizers.legacy.SGD(momentum=0.9)),
-    "a sparse step of an old Adagrad": old_sparse_step(tf_keras.optimizers.legacy.Adagrad()),
-    "a sparse step of an old FTRL": old_sparse_step(tf_keras.optimizers.legacy.Ftrl()),
+    "a dense step of Keras 3": dense_step(lambda: keras.optimizers.Adam()),
+    "a dense step of tf_keras": dense_step(lambda: tf_keras.optimizers.Adam(jit_compile=False)),
+    "a dense step of tf_keras, compiled": dense_step(lambda: tf_keras.optimizers.Adam(), jit_compile=True),
+    "a sparse step of Keras 3": sparse_step(lambda: keras.optimizers.Adagrad()),
+    "a sparse step of tf_keras": sparse_step(lambda: tf_keras.optimizers.Adagrad(jit_compile=False)),
+    "a sparse step of an old optimizer": sparse_step(lambda: tf_keras.optimizers.legacy.Adam()),
+    "a sparse step of an old momentum": sparse_step(lambda: tf_keras.optimizers.legacy.SGD(momentum=0.9)),
+    "a sparse step of an old Adagrad": sparse_step(lambda: tf_keras.optimizers.legacy.Adagrad()),
+    "a sparse step of an old FTRL": sparse_step(lambda: tf_keras.optimizers.legacy.Ftrl()),
 }
 
 
