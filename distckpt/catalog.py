@@ -1,4 +1,4 @@
-"""`Catalog`: what a directory holds, for people and tools. Without TensorFlow, without the job's help, writing nothing."""
+"""`Catalog`: what a directory holds, for people and tools. Without TensorFlow, apart from the job, writing nothing."""
 
 from __future__ import annotations
 

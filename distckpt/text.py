@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-_UNITS = ("KB", "MB", "GB", "TB", "PB")
+_UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")  # a file has at most 2**63 - 1 bytes
 _STEP = 1000
 
 
@@ -25,9 +25,9 @@ def size(size_bytes: int) -> str:
     """As `9.2 MB`; the units are powers of 1,000."""
     if size_bytes < _STEP:
         return f"{size_bytes} B"
-    value = float(size_bytes)
-    for unit in _UNITS:
-        value /= _STEP
-        if float(f"{value:.1f}") < _STEP:
-            break
+    value = size_bytes / _STEP
+    units = iter(_UNITS)
+    unit = next(units)
+    while round(value, 1) >= _STEP:
+        value, unit = value / _STEP, next(units)
     return f"{value:.1f} {unit}"

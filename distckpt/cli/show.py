@@ -20,9 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = catalog.checkpoint(arguments.step)
     manifest, entries = catalog.manifest(arguments.step), catalog.entries(arguments.step)
     if arguments.json:
-        print_json(
-            {**checkpoint_json(checkpoint), **_manifest_json(manifest), "tensors": [*map(_tensor_json, entries)]}
-        )
+        tensors = [_tensor_json(each) for each in entries]
+        print_json({**checkpoint_json(checkpoint), **_manifest_json(manifest), "tensors": tensors})
     else:
         print_lines([*_facts(checkpoint, manifest), "", *_files(checkpoint, manifest), "", *_tensors(entries)])
     return 0

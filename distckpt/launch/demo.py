@@ -1,4 +1,4 @@
-"""`distckpt demo`: the same training twice, once undisturbed and once with a worker killed in the middle; then the proof.
+"""`distckpt demo`: one training twice, undisturbed and with a worker killed in the middle; then the proof.
 
 Promise: the demo ends well only if the killed job resumed from a commit, its last checkpoint is bit for bit that of the
 undisturbed one, and plain TensorFlow restores it with the accuracy that the training had. The training itself is
@@ -94,13 +94,11 @@ class Demo:
         found = _plain_tensorflow(disturbed, calm)
         different = found["different_tensors"]
         _require(not different, f"tensors differ from the undisturbed run's: {', '.join(different[:5])}")
-        self._say(
-            f"all {found['equal_tensors']} tensors of the last checkpoint are bit for bit those of the undisturbed run"
-        )
+        self._say(f"all {found['equal_tensors']} tensors of its last checkpoint are bit for bit the undisturbed run's")
         accuracies = {found["accuracy"], expected.accuracy, history.accuracy}
         _require(len(accuracies) == 1, f"the accuracies differ: {accuracies}")
         self._say(
-            f"restored by plain TensorFlow, the network reads {found['accuracy']:.2%} right, as in both trainings"
+            f"the network that plain TensorFlow restored reads {found['accuracy']:.2%} right, as both trained ones"
         )
 
     def _head(self, text: str) -> None:

@@ -1,9 +1,8 @@
 """The demo's model and data, and what plain TensorFlow makes of a checkpoint of it. Stands alone: no distckpt in here.
 
-As a script, `python -I demo_classifier.py DIR OTHER`, it restores the latest checkpoint of DIR with TensorFlow alone, in
-a process where importing distckpt fails, and prints one line of JSON: `path`, `accuracy` on the held-out digits, and
-`equal_tensors` / `different_tensors`: how many tensors of the checkpoint are bit for bit those of OTHER's latest, and
-the names of those that are not.
+As a script, `python -I demo_classifier.py DIR OTHER`, it restores DIR's latest checkpoint with TensorFlow alone, in a
+process where importing distckpt fails, and prints one line of JSON: `accuracy` on the held-out digits, `equal_tensors`:
+how many tensors are bit for bit those of OTHER's latest checkpoint, and `different_tensors`: the names of the others.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -46,7 +46,7 @@ class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def __init__(self) -> None:
         super().__init__()
         sizes = (PIXELS, HIDDEN, HIDDEN, DIGITS)
-        self.kernels = [tf.Variable(_initial(*pair), name="kernel") for pair in zip(sizes, sizes[1:], strict=False)]
+        self.kernels = [tf.Variable(_initial(*pair), name="kernel") for pair in pairwise(sizes)]
         self.biases = [tf.Variable(tf.zeros(size), name="bias") for size in sizes[1:]]
 
     def logits(self, images: Any) -> Any:
@@ -111,7 +111,7 @@ def main(directory: str, other: str) -> None:
     path = tf.train.latest_checkpoint(directory)
     equal, different = _compare(path, tf.train.latest_checkpoint(other))
     accuracy = _restored_accuracy(path)
-    found = {"path": path, "accuracy": accuracy, "equal_tensors": equal, "different_tensors": different}
+    found = {"accuracy": accuracy, "equal_tensors": equal, "different_tensors": different}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -13,7 +13,7 @@ STEPS_BETWEEN_LINES = 40
 
 
 def sentence(worker: int, event: Mapping[str, Any]) -> str | None:
-    """What to tell of an event; None where it is not worth a line. Of what all workers do, the chief's word is enough."""
+    """What to tell of an event; None where it is not worth a line. Of what all do, the chief's word is enough."""
     match event:
         case {"event": "started"}:
             return f"worker {worker} has joined the cluster"
@@ -28,8 +28,8 @@ def _chiefs_sentence(event: Mapping[str, Any]) -> str | None:
     match event:
         case {"event": "step", "step": step, "loss": loss} if step % STEPS_BETWEEN_LINES == 0:
             return f"step {step}: loss {loss:.4f}"
-        case {"event": "saved", "step": step, "bytes": saved, "blocking_s": blocking_s, "commit_s": commit_s}:
-            return f"step {step} committed: {size(saved)} in {_ms(commit_s)}, of which the training waited {_ms(blocking_s)}"
+        case {"event": "saved", "step": step, "bytes": saved, "blocking_s": waited_s, "commit_s": commit_s}:
+            return f"step {step} committed: {size(saved)} in {_ms(commit_s)}; the training waited {_ms(waited_s)}"
         case {"event": "done", "step": step, "accuracy": accuracy}:
             return f"done after step {step}: {accuracy:.2%} of the held-out digits are read right"
     return None
@@ -38,13 +38,8 @@ def _chiefs_sentence(event: Mapping[str, Any]) -> str | None:
 def table(saved: Sequence[Saved]) -> list[str]:
     """A line per checkpoint, below the names of the columns. Bytes are exact, times in milliseconds."""
     workers = max((len(each.bytes_by_worker) for each in saved), default=0)
-    heads = [
-        "STEP",
-        "BYTES",
-        *(f"BY WORKER {worker}" for worker in range(workers)),
-        "TRAINING WAITED",
-        "COMMITTED AFTER",
-    ]
+    by_worker = [f"BY WORKER {worker}" for worker in range(workers)]
+    heads = ["STEP", "BYTES", *by_worker, "TRAINING WAITED", "COMMITTED AFTER"]
     return columns([heads, *(_row(each, workers) for each in saved)], right=range(len(heads)))
 
 
