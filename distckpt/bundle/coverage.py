@@ -61,6 +61,8 @@ def _shared_bytes(shard: Sequence[Entry]) -> Iterator[Defect]:
 
 def _incomplete(entries: list[Entry]) -> str | None:
     first = entries[0]
+    if any(entry.part is not None and len(entry.part) != len(entry.shape) for entry in entries):
+        return "it has a slice of another rank"
     if len(entries) == 1 and is_whole(first.part, first.shape):
         return None
     if any((entry.dtype, entry.shape) != (first.dtype, first.shape) for entry in entries):

@@ -7,6 +7,7 @@ are whole tensors is `coverage`'s to say: call it before writing and after readi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -208,6 +209,7 @@ def _name(key: bytes) -> str:
 
 def _shape(proto: pb.BundleEntryProto) -> tuple[int, ...]:
     shape = tuple([dim.size for dim in proto.shape.dim])
-    if proto.shape.unknown_rank or len(shape) > RANK_MAX or any(dim < 0 for dim in shape):
+    impossible = any(dim < 0 for dim in shape) or math.prod(shape) > _INT64_MAX
+    if impossible or proto.shape.unknown_rank or len(shape) > RANK_MAX:
         raise ValueError(f"a tensor cannot have the shape {list(shape)[:8]}")
     return shape

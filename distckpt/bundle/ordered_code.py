@@ -10,6 +10,7 @@ import re
 
 _STRING = re.compile(rb"((?:[^\x00\xff]++|\x00\xff|\xff\x00)*+)\x00\x01")
 _ESCAPE = re.compile(rb"\x00\xff|\xff\x00")
+_NUMBER_MAX_BYTES = 9
 _SIGNED_MAX_BYTES = 10
 
 
@@ -22,7 +23,7 @@ def encode_number(value: int) -> bytes:
 def decode_number(data: bytes, position: int) -> tuple[int, int]:
     end = position + 1 + (data[position] if position < len(data) else 0)
     value = int.from_bytes(data[position + 1 : end], "big")
-    if encode_number(value) != data[position:end]:
+    if encode_number(value) != data[position:end] or end - position > _NUMBER_MAX_BYTES:
         raise ValueError("not a number in ordered code")
     return value, end
 

@@ -34,18 +34,6 @@ def encode_strings(elements: Sequence[bytes]) -> Encoded:
     return np.frombuffer(content, np.uint8), crc32c(data, crc32c(stored, crc))
 
 
-def encode_variants(elements: Sequence[bytes]) -> Encoded:
-    """A variant tensor's elements, each the bytes of its VariantTensorDataProto."""
-    content: list[bytes] = []
-    crc = 0
-    for element in elements:
-        crc = crc32c(element, crc32c(len(element).to_bytes(8, "little"), crc))
-        stored = mask(crc).to_bytes(4, "little")
-        crc = crc32c(stored, crc)
-        content += (encode_varint(len(element)), element, stored)
-    return np.frombuffer(b"".join(content), np.uint8), crc
-
-
 def decode_strings(data: bytes, count: int, crc: int) -> list[bytes]:
     """The `count` elements in `data`. Raises ValueError where they, or the tensor's checksum `crc`, do not match."""
     if checksum_elements(ByteStream.of(data), STRING, count) != crc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,9 +45,9 @@ class Fault:
 def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2) -> list[Fault]:
     """What is wrong with the checkpoint whose prefix is `name`, sorted; empty if nothing is.
 
-    The index and the data files' sizes are always checked; of the tensors' bytes the `part`-th of `parts` about equal
-    ones, the same for all who ask. Bytes of a data file that belong to no tensor are allowed: TensorFlow ignores them.
-    Raises StorageError where the storage failed, never because of what it holds.
+    The index and the data files' sizes are always checked; then, if the index is sound, the `part`-th of `parts` about
+    equal parts of the tensors' bytes, the same for all who ask. Bytes of a data file that belong to no tensor are
+    allowed: TensorFlow ignores them. Raises StorageError where the storage failed, never because of what it holds.
     """
     path = index_file(name)
     try:
@@ -56,33 +56,38 @@ def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, thread
         return [Fault(path, "", _MISSING)]
     except CorruptCheckpoint as error:
         return [Fault(path, "", error.detail)]
-    faults = [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]
-    faults += _size_faults(storage, name, index)
+    if defects := [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]:
+        return sorted(defects)
+    faults, readable = _look_at_files(storage, name, index)
     chunk_bytes = max(_READ_BYTES_MIN, _READ_BYTES_ALL_THREADS // threads)
     files = [
         _File(storage, data_file(name, shard, index.num_shards), entries, chunk_bytes)
-        for shard, entries in _own_entries(index, part, parts).items()
+        for shard, entries in _own_entries(readable, part, parts).items()
     ]
     for_each(lambda check: check(), (check for file in files for check in file.checks()), threads)
     return sorted({*faults, *(fault for file in files for fault in file.faults())})
 
 
-def _size_faults(storage: Storage, name: str, index: Index) -> Iterator[Fault]:
+def _look_at_files(storage: Storage, name: str, index: Index) -> tuple[list[Fault], dict[int, list[Entry]]]:
+    """What is wrong with files as a whole, and by shard the entries that are within their file: those can be read."""
+    faults = []
+    readable = {}
     for shard, entries in index.shards.items():
         path = data_file(name, shard, index.num_shards)
         try:
             size = storage.size(path)
         except ObjectMissing:
-            yield Fault(path, "", _MISSING)
+            faults.append(Fault(path, "", _MISSING))
             continue
-        needed = max(entry.offset + entry.size_bytes for entry in entries)
-        if size < needed:
-            yield Fault(path, "", f"it has {size} bytes, and its tensors reach to {needed}")
+        readable[shard] = [entry for entry in entries if entry.offset + entry.size_bytes <= size]
+        if beyond := len(entries) - len(readable[shard]):
+            faults.append(Fault(path, "", f"it is cut short: {beyond} tensors reach beyond its {size} bytes"))
+    return faults, readable
 
 
-def _own_entries(index: Index, part: int, parts: int) -> dict[int, list[Entry]]:
+def _own_entries(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> dict[int, list[Entry]]:
     """Cuts all entries, in the order of shards and offsets, into `parts` of about equal bytes: the `part`-th."""
-    located = [(shard, entry) for shard in sorted(index.shards) for entry in index.shards[shard]]
+    located = [(shard, entry) for shard in sorted(shards) for entry in shards[shard]]
     total = sum(entry.size_bytes + _ENTRY_COST_BYTES for _, entry in located)
     own: dict[int, list[Entry]] = {}
     before = 0
@@ -95,7 +100,7 @@ def _own_entries(index: Index, part: int, parts: int) -> dict[int, list[Entry]]:
 
 
 class _File:
-    """The check of some tensors of one data file: run all of `checks`, on any threads, then ask for `faults`."""
+    """The check of tensors of one data file: run all of `checks`, on any threads, then ask for `faults`."""
 
     def __init__(self, storage: Storage, path: str, entries: Iterable[Entry], chunk_bytes: int) -> None:
         self._storage = storage

@@ -16,7 +16,7 @@ from distckpt.bundle.slices import held_shape
 from distckpt.model import Entry
 from distckpt.storage.interface import StagedFile
 
-RUN_BYTES = 8 << 20
+RUN_BYTES = 4 << 20
 
 
 def write_share(payloads: Sequence[Payload], file: StagedFile, *, threads: int) -> tuple[tuple[Entry, ...], int]:
