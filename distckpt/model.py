@@ -15,6 +15,22 @@ CHIEF = 0
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """This process's place in the cluster: its index (the chief is 0) and the addresses of all workers, by index.
+
+    `addresses` come from the cluster's configuration (TF_CONFIG) and are empty where there is one worker.
+    """
+
+    worker: int
+    world_size: int
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def is_chief(self) -> bool:
+        return self.worker == CHIEF
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Extent:
     """A half-open range `[start, start + length)` of one dimension of a tensor."""

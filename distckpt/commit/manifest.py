@@ -17,7 +17,7 @@ FORMAT = 1
 BYTES_MAX = 64 << 20
 
 
-def manifest_key(name: str) -> str:
+def manifest_file(name: str) -> str:
     return f"{name}.manifest.json"
 
 

@@ -6,32 +6,15 @@ deadline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError
-from distckpt.model import CHIEF
+from distckpt.model import CHIEF, Place
 from distckpt.tensors import internals
 
 _SINGLE_WORKER = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """This process's place in the cluster: its index (the chief is 0) and the addresses of all, by index.
-
-    `addresses` come from the cluster's configuration (TF_CONFIG) and are empty where there is one worker.
-    """
-
-    worker: int
-    world_size: int
-    addresses: tuple[str, ...] = ()
-
-    @property
-    def is_chief(self) -> bool:
-        return self.worker == CHIEF
 
 
 ALONE = Place(worker=CHIEF, world_size=1)

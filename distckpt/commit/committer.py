@@ -1,0 +1,162 @@
+"""Commits rounds: from sealed shards to a checkpoint that exists, is visible, and has retired its elders.
+
+The order is what makes it safe: shards are durable before the index names them; index and manifest are durable before
+the journal's COMMIT names them; after that record the checkpoint exists, and everything visible follows from the
+journal (`publication`), by this process or by the next generation (`recovery`). One thread calls; nothing here waits
+but for storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from distckpt.bundle.coverage import check_coverage
+from distckpt.bundle.index import encode_index
+from distckpt.bundle.names import data_file, index_file
+from distckpt.commit.manifest import encode_manifest, manifest_file
+from distckpt.commit.publication import hide, publish, remove
+from distckpt.commit.statefile import write_state
+from distckpt.errors import DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
+from distckpt.journal.log import Journal
+from distckpt.journal.records import CommitRecord, QuarantineRecord, RetireRecord
+from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
+from distckpt.protocol.effects import Commit
+from distckpt.protocol.retention import Policy, select_retired
+from distckpt.storage.interface import Storage
+
+log = logging.getLogger("distckpt.commit")
+
+
+@dataclass(slots=True)
+class Committer:
+    """Commits for one generation. `last_preserved` goes into TensorFlow's state file (seconds since the epoch)."""
+
+    storage: Storage
+    journal: Journal
+    job: str
+    policy: Policy
+    last_preserved: float
+    clock: Callable[[], float] = time.time
+    leased: Callable[[], Collection[str]] = tuple
+    _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired whose files are gone
+
+    def __post_init__(self) -> None:
+        self._removed = set(self.journal.state.retired)  # recovery has seen to these
+
+    def commit(self, request: Commit) -> tuple[Checkpoint, tuple[str, ...]]:
+        """Returns the checkpoint and the names that retention removed.
+
+        Raises Fenced; OutcomeUnknown where the record may stand, or stands and could not be made visible; any other
+        error means that nothing was committed (what was staged for the index is gone, the shards are the caller's to
+        discard).
+        """
+        shards = tuple(shard for shard in request.shards if shard.handle)  # the others had nothing to write
+        self._check_shards(shards, request.step)
+        checkpoint = self._stage(request, shards)
+        try:
+            self.journal.append(CommitRecord(checkpoint))
+        except OutcomeUnknown:
+            raise
+        except BaseException:
+            for file in checkpoint.files[-2:]:
+                self.storage.discard(file.handle)
+            raise
+        try:
+            publish(self.storage, checkpoint)
+        except StorageError as error:
+            raise OutcomeUnknown(
+                f"{checkpoint.name} is committed in the journal but not visible under its name ({error}); the next "
+                "start of the job finishes it"
+            ) from error
+        return checkpoint, self._retire()
+
+    def quarantine(self, name: str, reason: str) -> None:
+        """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are."""
+        self.journal.append(QuarantineRecord(name, reason))
+        hide(self.storage, name)
+        self._write_state()
+
+    def _check_shards(self, shards: tuple[Shard, ...], step: int) -> None:
+        for shard in shards:
+            size = self.storage.staged_size(shard.handle)
+            if size != shard.size_bytes:
+                raise WriteFailed(
+                    f"step {step}: worker {shard.worker} wrote {shard.size_bytes} bytes, {shard.handle} has {size}",
+                    shard.worker,
+                )
+        check_coverage([shard.entries for shard in shards])
+
+    def _stage(self, request: Commit, shards: tuple[Shard, ...]) -> Checkpoint:
+        """Writes index and manifest into staging, durably."""
+        index = encode_index([shard.entries for shard in shards])
+        entries = [entry for shard in shards for entry in shard.entries]
+        manifest = Manifest(
+            name=request.name,
+            step=request.step,
+            generation=self.journal.state.generation,
+            job=self.job,
+            timestamp=self.clock(),
+            shards=tuple(
+                FileRecord(data_file(request.name, number, len(shards)), shard.size_bytes, shard.handle)
+                for number, shard in enumerate(shards)
+            ),
+            workers=tuple(shard.worker for shard in shards),
+            index=FileRecord(index_file(request.name), len(index)),
+            index_sha256=hashlib.sha256(index).hexdigest(),
+            tensors=len({entry.name for entry in entries}),
+            tensor_bytes=sum(entry.size_bytes for entry in entries),
+            metrics=request.metrics,
+        )
+        encoded = encode_manifest(manifest)
+        return Checkpoint(
+            name=request.name,
+            step=request.step,
+            timestamp=manifest.timestamp,
+            generation=manifest.generation,
+            files=(
+                *manifest.shards,
+                self._stage_file(manifest_file(request.name), encoded, request.round),
+                self._stage_file(index_file(request.name), index, request.round),
+            ),
+            manifest_sha256=hashlib.sha256(encoded).hexdigest(),
+            metrics=request.metrics,
+        )
+
+    def _stage_file(self, key: str, data: bytes, round_: int) -> FileRecord:
+        file = self.storage.stage(self.journal.state.generation, f"{round_:08d}-{key.replace('/', '_')}")
+        try:
+            file.write_at(0, data)
+            return FileRecord(key, len(data), file.seal())
+        except BaseException:
+            file.abandon()
+            raise
+
+    def _retire(self) -> tuple[str, ...]:
+        """Applies retention. The commit stands: what goes wrong here is told, and tried again after the next one."""
+        names = select_retired(self.journal.state.live, self.policy, self.leased())
+        try:
+            if names:
+                self.journal.append(RetireRecord(names))
+            self._write_state()
+            self._remove_retired()
+            self.journal.compact()
+        except Fenced:
+            return ()
+        except DistckptError as error:
+            log.warning("after the commit: %s; it is tried again after the next one", error)
+        return names
+
+    def _remove_retired(self) -> None:
+        retired = self.journal.state.retired
+        for checkpoint in retired:
+            if checkpoint not in self._removed:
+                remove(self.storage, checkpoint)
+                self._removed.add(checkpoint)
+        self._removed.intersection_update(retired)  # the journal forgets old ones
+
+    def _write_state(self) -> None:
+        write_state(self.storage, self.journal.state.live, self.last_preserved)

@@ -1,0 +1,399 @@
+"""`CheckpointManager`: what a training script sees."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import json
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import tensorflow as tf
+
+from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed
+from distckpt.model import NO_METRICS, Checkpoint, Place
+from distckpt.options import Options
+from distckpt.policy import EverySteps
+from distckpt.protocol.messages import Committed
+from distckpt.protocol.retention import KeepBest, KeepLatest, Policy
+from distckpt.runtime.lane import Lane
+from distckpt.runtime.session import Session, open_session
+from distckpt.runtime.ticket import SaveRequest, SaveTicket
+from distckpt.tensors import cluster
+from distckpt.tensors.source import Source
+
+log = logging.getLogger("distckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class SaveReport:
+    """What a save cost. `bytes` are those of all data files, `bytes_by_worker[i]` what worker i wrote of them.
+
+    Only the chief knows that: on the other workers `bytes` is what they wrote themselves, `bytes_by_worker` is empty.
+    `blocking_s`: how long the training thread was held; `commit_s`: from the call of save to the commit; both in
+    seconds.
+    """
+
+    step: int
+    name: str
+    bytes: int
+    bytes_by_worker: tuple[int, ...]
+    blocking_s: float
+    commit_s: float
+
+
+class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # TensorFlow has no types
+    """A `tf.train.CheckpointManager` whose checkpoints are written by all workers of the job together.
+
+    Every worker constructs one, with the same arguments, and calls the same methods at the same steps. What is
+    written is an ordinary TensorFlow checkpoint. The first ten arguments are TensorFlow's, with TensorFlow's meaning.
+
+    Args:
+      strategy: the `tf.distribute.Strategy` of the job; default: `tf.distribute.get_strategy()`.
+      save_policy: when `step_end` saves; a `distckpt.EverySteps`.
+      retention: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours.
+      async_save: False: `save` returns after the commit. True: it returns as soon as the values are captured; errors
+      are
+        logged at once and raised by the next call of `save`, `step_end` or `wait`.
+      options: a `distckpt.Options`.
+
+    Raises:
+      ConfigurationError (also a ValueError), DirectoryNotWritable, DirectoryMismatch,
+    DirectoryInUse,
+      CoordinatorUnreachable, Refused, CorruptJournal. All are in `distckpt.errors`.
+
+    """
+
+    def __init__(
+        self,
+        checkpoint: Any,
+        directory: str | os.PathLike[str],
+        max_to_keep: int | None,
+        keep_checkpoint_every_n_hours: float | None = None,
+        checkpoint_name: str = "ckpt",
+        step_counter: Any = None,
+        checkpoint_interval: int | None = None,
+        init_fn: Any = None,
+        last_checkpoint_step: int | None = None,
+        *,
+        strategy: Any = None,
+        save_policy: EverySteps | None = None,
+        retention: Policy | None = None,
+        preemption: Any = None,
+        async_save: bool = False,
+        worker_state: Any = None,
+        options: Options | None = None,
+    ) -> None:
+        place = cluster.cluster_place(strategy if strategy is not None else tf.distribute.get_strategy())
+        _refuse_hidden_cluster(place)
+        _refuse_unbuilt(
+            keep_checkpoint_every_n_hours=keep_checkpoint_every_n_hours,
+            preemption=preemption,
+            worker_state=worker_state,
+        )
+        super().__init__(
+            checkpoint,
+            directory,
+            max_to_keep,
+            keep_checkpoint_every_n_hours,
+            checkpoint_name,
+            step_counter,
+            checkpoint_interval,
+            init_fn,
+            last_checkpoint_step,
+        )
+        self._save_policy = save_policy
+        self._async_save = async_save
+        self._retention = retention if retention is not None else KeepLatest(max_to_keep)
+        self._checkpoint_name = checkpoint_name
+        self._in_flight: SaveTicket | None = None
+        self._last_committed: SaveTicket | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._source = Source(checkpoint, place)
+        self._session: Session = open_session(
+            self.directory, place, cluster, self._retention, options or Options(), self._on_commit
+        )
+        self._remember(self._session.checkpoints)
+        _close_at_exit(self)
+
+    # ---------------------------------------------------------------------------------------------------------- saving
+
+    def save(
+        self,
+        checkpoint_number: Any = None,
+        check_interval: bool = True,  # noqa: FBT001, FBT002 - TensorFlow's signature
+        options: Any = None,
+        *,
+        metrics: Mapping[str, float] | None = None,
+    ) -> str | None:
+        """Saves, on all workers together: each must call it, with the same number.
+
+        The first three arguments are TensorFlow's. `metrics` (the chief's count) stand in the manifest. Returns the
+        path of the checkpoint, None if `checkpoint_interval` says that it is too early. Raises SaveAborted (nothing
+        was committed, nothing is lost: the next save may succeed), OutcomeUnknown, or FatalError; also those of an
+        earlier asynchronous save, once.
+        """
+        self._check_open()
+        if not self._interval_is_over(check_interval=check_interval):
+            return None
+        counter = self.checkpoint.save_counter
+        counter.assign_add(1)
+        number = counter if checkpoint_number is None else checkpoint_number
+        # TensorFlow's own conversion: Python and NumPy integers, variables, tensors.
+        step = number if isinstance(number, int) else tf.compat.v1.train.global_step(None, number)
+        return self._save(int(step), metrics, options)
+
+    def step_end(self, step: int, metrics: Mapping[str, float] | None = None) -> str | None:
+        """To be called once after each training step, on every worker; saves when `save_policy` says so.
+
+        `step` is the number of the step that has ended. Returns and raises as `save` does.
+        """
+        ticket = self._in_flight
+        if ticket is not None and ticket.outcome.error is not None:
+            self.wait()
+        self._session.agent.progress(step)
+        if self._save_policy is None or not self._save_policy.due(step):
+            return None
+        self._check_open()
+        self.checkpoint.save_counter.assign_add(1)
+        return self._save(step, metrics, None)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Until the save in flight, if any, is committed. Raises its error; TimeoutError after `timeout` seconds.
+
+        Without a timeout it waits as long as `Options.deadlines` allow.
+        """
+        ticket = self._in_flight
+        if ticket is None:
+            return
+        if not ticket.outcome.wait(timeout) and timeout is not None:
+            raise TimeoutError(f"{ticket.outcome.what} is not committed after {timeout} s; it goes on")
+        self._in_flight = None
+        ticket.outcome.result()
+
+    def sync(self) -> None:
+        """As in TensorFlow: waits for the save in flight, and for what TensorFlow itself does in the background."""
+        self.wait()
+        super().sync()
+
+    @property
+    def last_save(self) -> SaveReport | None:
+        """What the last committed save cost; None before the first of this manager."""
+        ticket = self._last_committed
+        if ticket is None or ticket.outcome.ended is None:
+            return None
+        step, name = ticket.request.step, ticket.request.name
+        by_worker = self._session.bytes_by_worker(name)
+        return SaveReport(
+            step=step,
+            name=name,
+            bytes=sum(by_worker) if by_worker else ticket.written_bytes,
+            bytes_by_worker=by_worker,
+            blocking_s=ticket.blocked_s,
+            commit_s=ticket.outcome.ended - ticket.outcome.begun,
+        )
+
+    # ------------------------------------------------------------------------------------------------------- restoring
+
+    def restore_or_initialize(self) -> str | None:
+        """Restores the newest checkpoint that is whole, the same on all workers; each must call it.
+
+        Every byte is verified before any variable changes; a corrupt checkpoint is set aside, and the one before it
+        taken, with a report in the log. Without any checkpoint `init_fn` is called, as in TensorFlow. Returns the
+        path or None. Raises NoRestorableCheckpoint where checkpoints exist and all are corrupt: never a silent start
+        from scratch.
+        """
+        path = self._agreed_path("latest")
+        if path is None:
+            if self._init_fn is not None:
+                self._init_fn()
+            return None
+        self.checkpoint.restore(path)
+        if self._checkpoint_interval is not None:
+            self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
+        return path
+
+    def restore(self, step: int | str | None = None) -> Any:
+        """Restores one checkpoint on all workers; each must call it with the same argument.
+
+        `step`: a step, "latest" (also None), "best:METRIC" where the retention is a `KeepBest` of that metric, or
+        "best:METRIC:min" and "best:METRIC:max". Returns TensorFlow's status object, for `assert_consumed()` and its
+        like. Raises CorruptCheckpoint, NoRestorableCheckpoint, ConfigurationError.
+        """
+        return self.checkpoint.restore(self._agreed_path(self._selector(step)))
+
+    def _selector(self, step: int | str | None) -> str:
+        if step is None:
+            return "latest"
+        text = str(step)
+        if text.startswith("best:") and text.count(":") == 1:
+            if isinstance(self._retention, KeepBest) and self._retention.metric == text.removeprefix("best:"):
+                return f"{text}:{self._retention.mode}"
+            raise ConfigurationError(f"is more or less of it better? say {text}:max or {text}:min")
+        return text
+
+    def _agreed_path(self, selector: str) -> str | None:
+        self._check_open()
+        self.wait()
+        decided = self._session.agent.begin_restore(selector).result()
+        for name in decided.quarantined:
+            log.error("%s is corrupt and was set aside", self._path(name))
+            self._forget(name)
+        return None if decided.name is None else self._path(decided.name)
+
+    # --------------------------------------------------------------------------------------------------------- closing
+
+    def close(self) -> None:
+        """Waits for the save in flight and leaves the job. Raises that save's error. May be called twice.
+
+        Called by itself at the end of the process, for those who forget it.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.wait()
+        finally:
+            self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        try:
+            self.close()
+        except DistckptError:
+            if error is None:
+                raise
+            log.exception("while the body's own error was on its way")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ManagerClosed("this CheckpointManager was closed")
+
+    # -------------------------------------------------------------------------------------------------------- the save
+
+    def _interval_is_over(self, *, check_interval: bool) -> bool:
+        """TensorFlow's rule for `checkpoint_interval`; notes the step if a save is due."""
+        if self._checkpoint_interval is None:
+            return True
+        step = int(tf.compat.v1.train.global_step(None, self._step_counter))
+        last = self._last_checkpoint_step
+        if last is not None and (step == last or (check_interval and step < last + self._checkpoint_interval)):
+            return False
+        self._last_checkpoint_step = step
+        return True
+
+    def _save(self, step: int, metrics: Mapping[str, float] | None, options: Any) -> str:
+        begun = time.monotonic()
+        self.wait()
+        name = f"{self._checkpoint_name}-{step}"
+        ticket = self._in_flight = self._announced(step, name, metrics or NO_METRICS)
+        callbacks = getattr(options, "experimental_write_callbacks", None) or ()
+        if self._async_save or getattr(options, "experimental_enable_async_checkpoint", False):
+            if callbacks:
+                Lane("callbacks").submit(lambda: self._call_back(ticket, callbacks))
+        else:
+            self.wait()
+            self._call_back(ticket, callbacks)
+        ticket.blocked_s = time.monotonic() - begun
+        return self._path(name)
+
+    def _announced(self, step: int, name: str, metrics: Mapping[str, float]) -> SaveTicket:
+        """Announces the save with its snapshot or, where capturing runs collectives, before it."""
+        agent = self._session.agent
+        try:
+            layout = self._source.layout()
+            snapshot = None if layout.needs_collectives else self._source.capture()
+        except Exception as error:
+            agent.refuse_save(error)
+            raise
+        own_bytes = 0 if snapshot is None else snapshot.own_bytes
+        request = SaveRequest(step, name, layout.replicated, layout.digest, own_bytes, metrics)
+        ticket = agent.begin_save(request, snapshot)
+        if snapshot is None:
+            self._capture_together(ticket)
+        return ticket
+
+    def _capture_together(self, ticket: SaveTicket) -> None:
+        """Waits until all workers are at this save, or it is over: a collective that one of them misses would hang."""
+        if not ticket.decided.wait(ticket.outcome.patience_s) or ticket.outcome.done():
+            return
+        try:
+            self._session.agent.captured(ticket, self._source.capture())
+        except Exception as error:
+            self._session.agent.capture_failed(ticket, error)
+            raise
+
+    def _call_back(self, ticket: SaveTicket, callbacks: Iterable[Callable[..., None]]) -> None:
+        """After the commit, runs the callbacks of `tf.train.CheckpointOptions`, which take the path or nothing."""
+        ticket.outcome.wait()
+        for callback in callbacks:
+            if ticket.outcome.error is None:
+                callback(*[self._path(ticket.request.name)][: len(inspect.signature(callback).parameters)])
+
+    # ------------------------------------------------------------------------------------ TensorFlow's own bookkeeping
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)  # noqa: PTH118 - as TensorFlow spells paths, also "./ckpt-1"
+
+    def _remember(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Fills the fields behind TensorFlow's `checkpoints` and `latest_checkpoint`."""
+        self._maybe_delete = OrderedDict((self._path(each.name), each.timestamp) for each in checkpoints)
+        self._latest_checkpoint = self._path(checkpoints[-1].name) if checkpoints else None
+
+    def _on_commit(self, ticket: SaveTicket, committed: Committed) -> None:
+        """Called on the agent's thread, before whoever waits for the save is woken."""
+        with self._lock:
+            self._last_committed = ticket
+            for name in (committed.checkpoint.name, *committed.retired):
+                self._maybe_delete.pop(self._path(name), None)
+            self._latest_checkpoint = self._path(committed.checkpoint.name)
+            self._maybe_delete[self._latest_checkpoint] = committed.checkpoint.timestamp
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._maybe_delete.pop(self._path(name), None)
+            self._latest_checkpoint = next(reversed(self._maybe_delete), None)
+
+
+def _refuse_unbuilt(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ConfigurationError(f"{name} is not supported by this version of distckpt; leave it out")
+
+
+def _refuse_hidden_cluster(place: Place) -> None:
+    """Without its strategy each worker of a cluster would take itself for the chief of a job of its own."""
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    tasks = [*cluster.get("chief", ()), *cluster.get("worker", ())]
+    if place.world_size == 1 and len(tasks) > 1:
+        raise ConfigurationError(
+            f"TF_CONFIG names {len(tasks)} workers, and the strategy of this CheckpointManager has one: construct it "
+            "within strategy.scope(), or pass strategy="
+        )
+
+
+def _close_at_exit(manager: CheckpointManager) -> None:
+    """Finishes the save in flight of a script that forgot `close`, for a bounded time."""
+    reference = weakref.ref(manager)
+
+    def close() -> None:
+        alive = reference()
+        if alive is None:
+            return
+        try:
+            alive.close()
+        except DistckptError:
+            log.exception("the last save failed")
+
+    atexit.register(close)

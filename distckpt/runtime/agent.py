@@ -1,0 +1,261 @@
+"""The agent as it runs on every worker: `protocol.agent` in a loop, its shares written and verified on a lane.
+
+The training thread asks (`begin_save`, `captured`, `begin_restore`) and waits on tickets; it never runs the protocol,
+so a training thread that sits inside a collective holds nobody up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from distckpt.bundle.verify import verify
+from distckpt.bundle.writer import write_share
+from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
+from distckpt.model import Cause, Shard
+from distckpt.options import Options
+from distckpt.protocol import effects, events
+from distckpt.protocol.agent import Agent
+from distckpt.protocol.messages import AgentEnvelope, Committed, CoordinatorEnvelope, RestoreDecided, Sender, Welcome
+from distckpt.protocol.plan import plan
+from distckpt.runtime.lane import Lane
+from distckpt.runtime.loop import Loop
+from distckpt.runtime.staging import discard_all
+from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, Ticket
+from distckpt.storage.interface import Storage
+
+log = logging.getLogger("distckpt.agent")
+
+FAULTS_TOLD_MAX = 3
+PATIENCE_S = 5.0
+"""So much longer than the protocol's own deadlines a ticket waits: it is the agent that says what went wrong."""
+
+
+class AgentRuntime:
+    """Runs `machine`. `tell` sends to the coordinator without waiting; `on_commit` hears of every commit (loop's
+    thread).
+
+    `welcome` resolves when the coordinator has taken this worker in.
+    """
+
+    def __init__(
+        self,
+        machine: Agent,
+        me: Sender,
+        storage: Storage,
+        options: Options,
+        tell: Callable[[AgentEnvelope], None],
+        on_commit: Callable[[SaveTicket, Committed], None],
+    ) -> None:
+        self._me = me
+        self._storage = storage
+        self._deadlines = options.deadlines
+        self._tell = tell
+        self._threads = options.writer_threads
+        self._on_commit = on_commit
+        self._lock = threading.Lock()
+        self._ordinal = 0
+        self._saves: dict[int, SaveTicket] = {}
+        self._restores: dict[int, RestoreTicket] = {}
+        self._stopped: DistckptError | None = None
+        self.welcome: Ticket[Welcome] = Ticket(0, "joining the job", options.deadlines.join_s + PATIENCE_S)
+        self._ended = threading.Event()
+        self._lane = Lane("agent-io")
+        self._loop: Loop[events.AgentEvent, effects.AgentEffect] = Loop(
+            "agent", machine, events.Tick(), self._perform, self._crashed
+        )
+
+    def start(self) -> None:
+        self._loop.start()
+        self._loop.post(events.Started())
+
+    # --------------------------------------------------------------------------------------- from the training thread
+
+    def progress(self, step: int) -> None:
+        self._loop.post(events.Progress(step))
+
+    def begin_save(self, request: SaveRequest, snapshot: Snapshot | None) -> SaveTicket:
+        """Announces a save. Without a snapshot, `ticket.decided` says when all workers are there and it may be
+        taken.
+        """
+        what = f"the save of step {request.step}"
+        with self._lock:
+            ordinal = self._next_ordinal()
+            ticket = SaveTicket(
+                request, Ticket(ordinal, what, self._deadlines.save_s + self._deadlines.join_s + PATIENCE_S), snapshot
+            )
+            self._saves[ordinal] = ticket
+        self._loop.post(
+            events.SaveRequested(
+                ordinal,
+                request.step,
+                request.name,
+                request.digest,
+                request.own_bytes,
+                request.metrics,
+                captured=snapshot is not None,
+            )
+        )
+        return ticket
+
+    def captured(self, ticket: SaveTicket, snapshot: Snapshot) -> None:
+        """Hands in the snapshot of a save that was announced without one."""
+        ticket.snapshot = snapshot
+        self._loop.post(events.Captured(ticket.outcome.ordinal))
+
+    def refuse_save(self, error: BaseException) -> None:
+        """Tells all workers that this one cannot take part in the save that they are at."""
+        with self._lock:
+            ordinal = self._next_ordinal()
+        self._loop.post(events.SaveFailedLocally(ordinal, cause_of(error, self._me.worker)))
+
+    def capture_failed(self, ticket: SaveTicket, error: BaseException) -> None:
+        """Tells all workers that this one could not capture."""
+        self._loop.post(events.SaveFailedLocally(ticket.outcome.ordinal, cause_of(error, self._me.worker)))
+
+    def begin_restore(self, selector: str) -> RestoreTicket:
+        """Asks which checkpoint all workers restore; see `messages.RestoreRequest` for `selector`."""
+        with self._lock:
+            ordinal = self._next_ordinal()
+            what = f"the decision which checkpoint to restore ({selector})"
+            patience_s = self._deadlines.restore_s + self._deadlines.silence_s + self._deadlines.join_s + PATIENCE_S
+            ticket = self._restores[ordinal] = RestoreTicket(ordinal, what, patience_s)
+        self._loop.post(events.RestoreRequested(ordinal, selector))
+        return ticket
+
+    def stop(self, timeout_s: float) -> None:
+        """Leaves the job. What is still outstanding is resolved with an error."""
+        self._loop.post(events.Stop())
+        self._ended.wait(timeout_s)
+        self._loop.close(timeout_s)
+        self._lane.close(timeout_s)
+
+    # ---------------------------------------------------------------------------------------------- from the connection
+
+    def heard(self, envelope: CoordinatorEnvelope) -> None:
+        if isinstance(envelope.message, Welcome) and envelope.receiver == self._me:
+            self.welcome.resolve(envelope.message)
+        self._loop.post(events.Heard(envelope))
+
+    def connected(self) -> None:
+        self._loop.post(events.ConnectionMade())
+
+    def disconnected(self) -> None:
+        self._loop.post(events.ConnectionLost())
+
+    # -------------------------------------------------------------------------------------------------- loop's thread
+
+    def _next_ordinal(self) -> int:
+        if self._stopped is not None:
+            raise self._stopped
+        self._ordinal += 1
+        return self._ordinal
+
+    def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
+        match effect:
+            case effects.Tell(envelope):
+                self._tell(envelope)
+            case effects.Proceed(ordinal):
+                self._saves[ordinal].decided.set()
+            case effects.WriteShare():
+                self._lane.submit(lambda: self._write_share(effect))
+            case effects.DescribeSpecs(round_, ordinal):
+                self._loop.post(events.SpecsGiven(round_, tuple(self._saves[ordinal].request.specs)))
+            case effects.DropSnapshot(ordinal):
+                self._drop_snapshot(ordinal)
+            case effects.Resolve(ordinal, result):
+                self._resolve_save(ordinal, result)
+            case effects.VerifyPart():
+                self._lane.submit(lambda: self._verify_part(effect))
+            case effects.RestoreResolved(ordinal, result):
+                self._resolve_restore(ordinal, result)
+            case effects.Discard(_, handles):
+                self._lane.submit(lambda: discard_all(self._storage, handles))
+            case effects.Stopped(cause):
+                self._stop_with(error_from(cause) if cause else None)
+            case effects.Log(level, text):
+                getattr(log, level)(text)
+
+    def _resolve_save(self, ordinal: int, result: Committed | Cause) -> None:
+        ticket = self._saves[ordinal]
+        if isinstance(result, Cause):
+            log.error("%s failed: %s", ticket.outcome.what, result.message)
+            ticket.outcome.fail(error_from(result))
+        else:
+            self._on_commit(ticket, result)
+            ticket.outcome.resolve(result)
+        ticket.decided.set()
+        if ticket.snapshot is None:
+            del self._saves[ordinal]
+
+    def _resolve_restore(self, ordinal: int, result: RestoreDecided | Cause) -> None:
+        ticket = self._restores.pop(ordinal)
+        if isinstance(result, Cause):
+            ticket.fail(error_from(result))
+        else:
+            ticket.resolve(result)
+
+    def _drop_snapshot(self, ordinal: int) -> None:
+        """The ticket goes when both this and its Resolve have been said; a capture that came too late finds it gone."""
+        ticket = self._saves.get(ordinal)
+        if ticket is None:
+            return
+        if ticket.snapshot is not None:
+            ticket.snapshot.release()
+            ticket.snapshot = None
+        if ticket.outcome.done():
+            del self._saves[ordinal]
+
+    def _stop_with(self, error: DistckptError | None) -> None:
+        with self._lock:
+            self._stopped = error or ManagerClosed("the manager was closed")
+            saves, restores = list(self._saves.values()), list(self._restores.values())
+        for save in saves:
+            save.outcome.fail(self._stopped)
+            save.decided.set()
+        for restore in restores:
+            restore.fail(self._stopped)
+        self.welcome.fail(self._stopped)
+        self._ended.set()
+
+    def _crashed(self, error: BaseException) -> None:
+        self._stop_with(FatalError(f"distckpt's agent stopped on an error of its own: {type(error).__name__}: {error}"))
+
+    # -------------------------------------------------------------------------------------------------- lane's thread
+
+    def _write_share(self, effect: effects.WriteShare) -> None:
+        try:
+            shard = self._staged_shard(effect)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other workers must hear of it
+            self._loop.post(events.ShareFailed(effect.round, cause_of(error, self._me.worker)))
+        else:
+            self._loop.post(events.ShareWritten(effect.round, shard))
+
+    def _staged_shard(self, effect: effects.WriteShare) -> Shard:
+        ticket = self._saves[effect.ordinal]
+        assert ticket.snapshot is not None, "a share is written after the capture"
+        worker = self._me.worker
+        share = plan(ticket.request.specs, effect.own_bytes)[worker]
+        payloads = ticket.snapshot.payloads(share.pieces, own=True)
+        if not payloads:
+            return Shard(worker, "", 0, ())
+        name = f"{effect.round:08d}-worker-{worker:05d}-{self._me.incarnation}"
+        file = self._storage.stage(self._me.generation, name)
+        try:
+            entries, size_bytes = write_share(payloads, file, threads=self._threads)
+            ticket.written_bytes = size_bytes
+            return Shard(worker, file.seal(), size_bytes, entries)
+        except BaseException:
+            file.abandon()
+            raise
+
+    def _verify_part(self, effect: effects.VerifyPart) -> None:
+        try:
+            faults = verify(self._storage, effect.name, part=effect.part, parts=effect.parts, threads=self._threads)
+        except (DistckptError, OSError) as error:
+            self._loop.post(events.VerifyFailed(effect.round, cause_of(error, self._me.worker)))
+            return
+        told = "; ".join(str(fault) for fault in faults[:FAULTS_TOLD_MAX])
+        more = f"; and {len(faults) - FAULTS_TOLD_MAX} more" if len(faults) > FAULTS_TOLD_MAX else ""
+        self._loop.post(events.VerifyDone(effect.round, effect.name, told + more if faults else None))

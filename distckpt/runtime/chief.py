@@ -1,0 +1,128 @@
+"""The chief's side of a session: a new generation of the job, its recovery, the coordinator and its server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from distckpt.commit.committer import Committer
+from distckpt.commit.recovery import recover
+from distckpt.errors import StorageError
+from distckpt.journal.identity import job_identity
+from distckpt.journal.liveness import BEAT_S, Pulse, claim
+from distckpt.journal.log import Journal
+from distckpt.journal.process import this_process
+from distckpt.model import CHIEF
+from distckpt.options import Options
+from distckpt.protocol.coordinator import Coordinator
+from distckpt.protocol.messages import CoordinatorEnvelope
+from distckpt.protocol.retention import Policy
+from distckpt.rpc.credentials import Credentials
+from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
+from distckpt.rpc.server import CoordinatorServer
+from distckpt.runtime.coordinator import CoordinatorRuntime
+from distckpt.storage.posix import PosixStorage
+
+log = logging.getLogger("distckpt")
+
+SERVER_START_S = 30.0
+FAREWELL_S = 10.0
+"""How long a chief that closes stays for workers that have not left."""
+
+
+def begin_generation(storage: PosixStorage, options: Options, world: tuple[str, ...]) -> tuple[Journal, str]:
+    """Takes the directory over for this job: returns its journal, as the writer of a new generation, and the job's id.
+
+    Raises DirectoryInUse where another job that is alive holds it, CorruptJournal, StorageError.
+    """
+    identity = job_identity(options.job, os.environ)
+    journal = Journal.open(storage)
+    journal.begin(
+        job=identity.id,
+        process=this_process(),
+        world=world,
+        timestamp=time.time(),
+        admit=lambda state: log.info("%s", claim(storage, identity.id, state.begun)),
+    )
+    return journal, identity.id
+
+
+@dataclass(slots=True)
+class ChiefSide:
+    """Hosts the coordinator for `world_size` workers. `deliver` takes what it says to the chief's own agent."""
+
+    storage: PosixStorage
+    journal: Journal
+    job: str
+    world_size: int
+    options: Options
+    policy: Policy
+    deliver: Callable[[CoordinatorEnvelope], None]
+    coordinator: CoordinatorRuntime = field(init=False)
+    _server: CoordinatorServer | None = None
+    _rendezvous: str = ""
+    _closing: threading.Event = field(default_factory=threading.Event)
+    _beating: threading.Thread = field(init=False)
+
+    def start(self) -> None:
+        """Recovers what earlier generations left, then lets workers join."""
+        last_preserved = recover(self.storage, self.journal, str(self.storage.directory))
+        state = self.journal.state
+        machine = Coordinator(self.job, state.generation, self.world_size, self.options.deadlines, state.live)
+        committer = Committer(self.storage, self.journal, self.job, self.policy, last_preserved)
+        self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)
+        self.coordinator.start()
+        self._beating = threading.Thread(target=self._beat, name="distckpt-pulse", daemon=True)
+        self._beating.start()
+
+    def serve(self, host: str, port: int) -> str:
+        """Opens the coordinator to other processes; returns the key of the rendezvous file that tells them how."""
+        workers: tuple[Credentials, ...] = ()
+        mine = self.options.credentials
+        if mine is None:
+            mine, workers = Credentials.generate(self.world_size)
+        self._server = CoordinatorServer(self.coordinator.received, self.coordinator.disconnected, mine, host, port)
+        address = self._server.start(SERVER_START_S)
+        rendezvous = Rendezvous(address, self.job, self.journal.state.generation, workers)
+        self._rendezvous = write_rendezvous(self.storage, rendezvous)
+        return self._rendezvous
+
+    def close(self) -> None:
+        """Stays until the other workers have left, for up to FAREWELL_S, and then ends."""
+        if not self.coordinator.alone.wait(FAREWELL_S):
+            log.warning("the chief closes, and other workers have not")
+        self._closing.set()
+        self.coordinator.stop(FAREWELL_S)
+        if self._server is not None:
+            self._server.stop(grace_s=1.0)
+        self._beating.join(FAREWELL_S)
+
+    def _send(self, envelope: CoordinatorEnvelope) -> None:
+        if envelope.receiver.worker == CHIEF:
+            self.deliver(envelope)
+        elif self._server is not None:
+            self._server.send(envelope)
+
+    def _beat(self) -> None:
+        """Shows that this chief is alive, and finds out if it has been fenced, until it closes."""
+        begun = self.journal.state.begun
+        assert begun is not None, "a chief has begun a generation"
+        pulse = Pulse(self.storage, begun)
+        while True:
+            try:
+                pulse.beat()
+            except StorageError as error:
+                log.warning("no sign of life could be written: %s", error)
+            self.coordinator.check_fence()
+            if self._closing.wait(BEAT_S):
+                break
+        try:
+            if self._rendezvous:
+                self.storage.delete(self._rendezvous)
+            pulse.close()
+        except StorageError as error:
+            log.warning("that this chief has left could not be written: %s", error)

@@ -1,0 +1,135 @@
+"""The coordinator as it runs on the chief: `protocol.coordinator` in a loop, commits on a lane of their own.
+
+All use of the journal is on that one lane. A second lane reads probes, so that a worker that joins is not kept
+waiting by a commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from distckpt.commit.committer import Committer
+from distckpt.errors import DistckptError, FatalError, Fenced, OutcomeUnknown, cause_of
+from distckpt.model import CHIEF
+from distckpt.protocol import effects, events
+from distckpt.protocol.coordinator import Coordinator
+from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
+from distckpt.runtime.lane import Lane
+from distckpt.runtime.loop import Loop
+from distckpt.runtime.staging import discard_all
+from distckpt.storage.interface import Storage
+
+log = logging.getLogger("distckpt.coordinator")
+
+
+class CoordinatorRuntime:
+    """Runs `machine`. `send` delivers to the agent that the envelope names, without waiting.
+
+    `last_commit` is what was committed last, None before the first.
+    """
+
+    def __init__(
+        self,
+        machine: Coordinator,
+        committer: Committer,
+        storage: Storage,
+        generation: int,
+        send: Callable[[CoordinatorEnvelope], None],
+    ) -> None:
+        self._machine = machine
+        self._committer = committer
+        self._storage = storage
+        self._generation = generation
+        self._send = send
+        self._commits = Lane("commit")
+        self._probes = Lane("probe")
+        self._loop: Loop[events.CoordinatorEvent, effects.CoordinatorEffect] = Loop(
+            "coordinator", machine, events.Tick(), self._perform, self._crashed, self._look_around
+        )
+        self.last_commit: effects.Commit | None = None
+        self.alone = threading.Event()
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def received(self, envelope: AgentEnvelope) -> None:
+        self._loop.post(events.Received(envelope))
+
+    def disconnected(self, worker: int, incarnation: str) -> None:
+        self._loop.post(events.Disconnected(worker, incarnation))
+
+    def check_fence(self) -> None:
+        """Looks, behind the commits, whether a later generation has begun; if so, all agents are told to stop."""
+        self._commits.submit(self._check_fence)
+
+    def stop(self, timeout_s: float) -> None:
+        self._loop.post(events.Stop())
+        self._loop.close(timeout_s)
+        self._commits.close(timeout_s)
+        self._probes.close(timeout_s)
+
+    # -------------------------------------------------------------------------------------------------- loop's thread
+
+    def _perform(self, effect: effects.CoordinatorEffect) -> None:
+        match effect:
+            case effects.Send(envelope):
+                self._send(envelope)
+            case effects.Commit():
+                self._commits.submit(lambda: self._commit(effect))
+            case effects.CheckProbe():
+                self._probes.submit(lambda: self._check_probe(effect))
+            case effects.Discard(_, handles):
+                self._commits.submit(lambda: discard_all(self._storage, handles))
+            case effects.Quarantine():
+                self._commits.submit(lambda: self._quarantine(effect))
+            case effects.Log(level, text):
+                getattr(log, level)(text)
+
+    def _look_around(self) -> None:
+        """`alone` is set while no worker is joined: the chief, which leaves first, stays until then."""
+        if self._machine.present:
+            self.alone.clear()
+        else:
+            self.alone.set()
+
+    def _crashed(self, error: BaseException) -> None:
+        """The agents find out by themselves: the coordinator answers no more."""
+
+    # ------------------------------------------------------------------------------------------------- lanes' threads
+
+    def _commit(self, effect: effects.Commit) -> None:
+        try:
+            checkpoint, retired = self._committer.commit(effect)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the round must have an outcome
+            fatal = isinstance(error, (FatalError, OutcomeUnknown))
+            self._loop.post(events.CommitFailed(effect.round, cause_of(error, CHIEF), fatal))
+        else:
+            self.last_commit = effect
+            self._loop.post(events.CommitDone(effect.round, checkpoint, retired))
+
+    def _quarantine(self, effect: effects.Quarantine) -> None:
+        try:
+            self._committer.quarantine(effect.name, effect.reason)
+        except DistckptError as error:
+            log.warning("%s is corrupt and could not be set aside: %s", effect.name, error)
+        self._loop.post(events.Quarantined(effect.round, effect.name))
+
+    def _check_probe(self, effect: effects.CheckProbe) -> None:
+        try:
+            found = self._storage.read(effect.key).decode(errors="replace")
+            fault = (
+                None if found == effect.incarnation else f"it holds {found[:64]!r} instead of {effect.incarnation!r}"
+            )
+        except (DistckptError, ValueError) as error:
+            fault = str(error)
+        self._loop.post(events.ProbeResult(effect.worker, effect.incarnation, fault))
+
+    def _check_fence(self) -> None:
+        try:
+            self._committer.journal.check_fence()
+        except Fenced as error:
+            self._loop.post(events.Superseded(self._generation + 1, cause_of(error, CHIEF)))
+        except DistckptError as error:
+            log.warning("the journal could not be read: %s", error)

@@ -1,0 +1,164 @@
+"""A worker's part in one generation of the job: opened by the manager's constructor, closed by its `close`.
+
+The chief begins a generation in the journal, recovers what the one before left, and hosts the coordinator; its own
+agent is joined to it in memory, so that a job of one worker needs no socket. The other workers find it through a
+`Board`, which names a rendezvous file on the shared path.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from distckpt.errors import ConfigurationError, CoordinatorUnreachable, DirectoryNotWritable, StorageError
+from distckpt.model import CHIEF, Checkpoint, Place
+from distckpt.options import Options
+from distckpt.protocol.agent import Agent
+from distckpt.protocol.messages import AgentEnvelope, Committed, Join, Sender
+from distckpt.protocol.retention import Policy
+from distckpt.rpc.client import AgentClient
+from distckpt.rpc.rendezvous import read_rendezvous
+from distckpt.runtime.agent import AgentRuntime
+from distckpt.runtime.board import Board
+from distckpt.runtime.chief import ChiefSide, begin_generation
+from distckpt.runtime.ticket import SaveTicket
+from distckpt.storage.posix import PosixStorage
+
+CLOSE_S = 10.0
+
+_sessions = itertools.count(1)
+
+OnCommit = Callable[[SaveTicket, Committed], None]
+
+
+@dataclass(slots=True)
+class Session:
+    """What `open_session` opened. `checkpoints` are the live ones, oldest first, as of the opening."""
+
+    agent: AgentRuntime
+    checkpoints: tuple[Checkpoint, ...] = ()
+    client: AgentClient | None = None
+    chief: ChiefSide | None = None
+
+    def bytes_by_worker(self, name: str) -> tuple[int, ...]:
+        """What each worker wrote of the last commit, if that is `name` and this is the chief; else empty."""
+        commit = None if self.chief is None else self.chief.coordinator.last_commit
+        if commit is None or commit.name != name:
+            return ()
+        return tuple(shard.size_bytes for shard in commit.shards)
+
+    def close(self) -> None:
+        """Leaves the job; the chief stays, for a bounded time, until the others have left."""
+        self.agent.stop(CLOSE_S)
+        if self.client is not None:
+            self.client.close()
+        if self.chief is not None:
+            self.chief.close()
+
+
+def open_session(
+    directory: str, place: Place, board: Board, policy: Policy, options: Options, on_commit: OnCommit
+) -> Session:
+    """Joins the job. All its workers call this, the same number of times in each process.
+
+    Raises DirectoryNotWritable, DirectoryMismatch, DirectoryInUse, CoordinatorUnreachable, Refused, CorruptJournal.
+    """
+    board_key = f"distckpt/{next(_sessions)}"
+    if place.worker == CHIEF:
+        session = _open_chief(directory, place, policy, options, on_commit)
+        if session.chief is not None and place.world_size > 1:
+            board.publish_key(board_key, session.chief.serve(*_listen_address(place, options)))
+    else:
+        session = _open_worker(directory, place, _looked_up(board, board_key, place, options), options, on_commit)
+    session.agent.start()
+    try:
+        session.checkpoints = session.agent.welcome.result().checkpoints
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _open_chief(directory: str, place: Place, policy: Policy, options: Options, on_commit: OnCommit) -> Session:
+    storage = PosixStorage.create(directory)
+    journal, job = begin_generation(storage, options, place.addresses)
+    chief = ChiefSide(storage, journal, job, place.world_size, options, policy, lambda said: agent.heard(said))  # noqa: PLW0108 - made below
+    chief.start()
+    me = Sender(job, journal.state.generation, CHIEF, uuid4().hex)
+    agent = _agent(storage, me, place, options, "this process", chief.coordinator.received, on_commit)
+    return Session(agent, chief=chief)
+
+
+def _open_worker(directory: str, place: Place, key: str, options: Options, on_commit: OnCommit) -> Session:
+    storage = PosixStorage(directory)
+    rendezvous = read_rendezvous(storage, key)
+    me = Sender(rendezvous.job, rendezvous.generation, place.worker, uuid4().hex)
+    credentials = options.credentials or rendezvous.workers[place.worker]
+    agent = _agent(storage, me, place, options, rendezvous.address, lambda said: client.send(said), on_commit)  # noqa: PLW0108 - made below
+    client = AgentClient(
+        rendezvous.address,
+        credentials,
+        me,
+        on_message=agent.heard,
+        on_connected=agent.connected,
+        on_disconnected=lambda _: agent.disconnected(),
+    )
+    client.start()
+    return Session(agent, client=client)
+
+
+def _agent(
+    storage: PosixStorage,
+    me: Sender,
+    place: Place,
+    options: Options,
+    coordinator: str,
+    tell: Callable[[AgentEnvelope], None],
+    on_commit: OnCommit,
+) -> AgentRuntime:
+    join = Join(
+        world_size=place.world_size,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        probe=_write_probe(storage, me),
+        address=place.addresses[me.worker] if place.addresses else "",
+    )
+    machine = Agent(me, join, options.deadlines, coordinator)
+    return AgentRuntime(machine, me, storage, options, tell, on_commit)
+
+
+def _write_probe(storage: PosixStorage, me: Sender) -> str:
+    """The file that shows the chief that this worker writes where the chief reads."""
+    key = f".distckpt/probe/{me.generation}-{me.worker}-{me.incarnation}"
+    try:
+        storage.put(key, me.incarnation.encode())
+    except StorageError as error:
+        message = f"worker {me.worker} cannot write into {storage.directory}: {error}"
+        raise DirectoryNotWritable(message, me.worker) from error
+    return key
+
+
+def _looked_up(board: Board, key: str, place: Place, options: Options) -> str:
+    try:
+        return board.lookup_key(key, options.deadlines.join_s)
+    except TimeoutError as error:
+        chief = place.addresses[CHIEF] if place.addresses else "worker 0"
+        raise CoordinatorUnreachable(
+            f"worker {place.worker}: the chief ({chief}) has opened no CheckpointManager within "
+            f"{options.deadlines.join_s:.0f} s. Do all workers construct the same CheckpointManagers in the same order?",
+            CHIEF,
+        ) from error
+
+
+def _listen_address(place: Place, options: Options) -> tuple[str, int]:
+    """Where the chief listens: as the options say, else on its own host in the cluster and a free port."""
+    if options.address is None:
+        return place.addresses[CHIEF].rpartition(":")[0].strip("[]"), 0
+    host, _, port = options.address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigurationError(f'Options(address=...) takes "host:port", got {options.address!r}')
+    return host.strip("[]"), int(port)
