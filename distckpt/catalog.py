@@ -32,7 +32,8 @@ class Catalog:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         if not self.directory.is_dir():
-            raise ConfigurationError(f"{self.directory}: no such directory")
+            what = "not a directory" if self.directory.exists() else "no such directory"
+            raise ConfigurationError(f"{self.directory}: {what}")
         self._storage = PosixStorage(directory)
 
     @property

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from math import isfinite
 
 from distckpt.model import Checkpoint
 
@@ -23,7 +24,7 @@ def local_time(timestamp: float) -> str:
 
 
 def checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:
-    """`timestamp` in seconds since the epoch; `adopted`: plain TensorFlow wrote it."""
+    """`timestamp` in seconds since the epoch; `adopted`: plain TensorFlow wrote it. JSON has no NaN: null."""
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
@@ -31,6 +32,6 @@ def checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:
         "generation": checkpoint.generation,
         "bytes": checkpoint.size_bytes,
         "adopted": checkpoint.adopted,
-        "metrics": dict(checkpoint.metrics),
+        "metrics": {name: value if isfinite(value) else None for name, value in checkpoint.metrics.items()},
         "files": [{"file": file.name, "bytes": file.size_bytes} for file in checkpoint.files],
     }
