@@ -14,10 +14,13 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", _PING_EVERY_MS),
     ("grpc.keepalive_timeout_ms", _PING_ANSWER_MS),
+    # Without this one a ping's answer is waited for for a minute, whatever the line before says (seen with gRPC 1.85).
+    ("grpc.http2.ping_timeout_ms", _PING_ANSWER_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A server takes pings more often than every five minutes for an attack, unless it is told otherwise.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_EVERY_MS // 2),
+    # A server that is busy takes the pings by which gRPC measures a connection under load for an attack, and closes it
+    # ("too many pings": seen with 100 agents that report their shares at once).
+    ("grpc.http2.max_ping_strikes", 0),
 )
 
 WATCHING = "distckpt-watching"

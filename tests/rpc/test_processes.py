@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from distckpt.rpc import server as server_module
 from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
 from distckpt.storage.posix import PosixStorage
 
@@ -83,6 +84,14 @@ def python(script: str, *arguments: str) -> list[str]:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers ping every 0.2 s instead of every 5, and wait as long for the answer."""
+    names = {"grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms"}
+    options = tuple((name, 200 if name in names else value) for name, value in server_module._SERVER_OPTIONS)
+    monkeypatch.setattr(server_module, "_SERVER_OPTIONS", options)
+
+
+@pytest.fixture
 def agent(serve: Any, keys: Any, tmp_path: Path) -> Iterator[tuple[Any, subprocess.Popen[str]]]:
     """A server here, and an agent in another process that found it through a rendezvous file."""
     server = serve()
@@ -101,6 +110,12 @@ def agent(serve: Any, keys: Any, tmp_path: Path) -> Iterator[tuple[Any, subproce
 def test_an_agent_that_is_killed_is_noticed(agent: Any) -> None:
     server, process = agent
     os.kill(process.pid, signal.SIGKILL)
+    server.disconnects.wait_for((1, "other process"))
+
+
+def test_an_agent_that_no_longer_answers_though_its_connection_stands_is_noticed(impatient: None, agent: Any) -> None:
+    server, process = agent
+    os.kill(process.pid, signal.SIGSTOP)
     server.disconnects.wait_for((1, "other process"))
 
 

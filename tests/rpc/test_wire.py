@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
@@ -23,7 +24,7 @@ from distckpt.protocol.messages import (
 from distckpt.rpc import outbox, servicer, values
 from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.client import AgentClient
-from distckpt.rpc.credentials import Credentials
+from distckpt.rpc.credentials import Credentials, Insecure
 from distckpt.rpc.v1 import coordination_pb2 as pb
 
 DEADLINE_S = 60.0
@@ -77,6 +78,26 @@ def test_a_hundred_agents_in_one_process_are_all_heard_and_answered(serve: Any, 
     for client in clients:
         client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
     assert sum(thread.name == "distckpt-server" for thread in threading.enumerate()) == 1
+
+
+def test_a_connection_survives_the_pings_of_a_busy_agent(serve: Any) -> None:
+    ping = (8).to_bytes(3, "big") + bytes([6, 0]) + bytes(4) + b"8 bytes."
+    settings = (0).to_bytes(3, "big") + bytes([4, 0]) + bytes(4)
+    with socket.create_connection(("127.0.0.1", serve(Insecure()).port), DEADLINE_S) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        stream = connection.makefile("rb")
+        for _ in range(20):
+            connection.sendall(ping)
+            kinds = iter(lambda: http2_frame(stream), ("ping", "answer"))
+            assert ("goaway", "") not in kinds
+
+
+def http2_frame(stream: Any) -> tuple[str, str]:
+    """The kind of the next frame (RFC 9113, section 4.1)."""
+    header = stream.read(9)
+    stream.read(int.from_bytes(header[:3], "big"))
+    kind = {6: "ping", 7: "goaway"}.get(header[3], "other")
+    return kind, "answer" if kind == "ping" and header[4] else ""
 
 
 def test_the_last_words_before_closing_arrive_and_closing_is_seen(serve: Any, connect: Any) -> None:
