@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
-import json
 import logging
 import os
 import threading
@@ -12,42 +10,25 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed
-from distckpt.model import NO_METRICS, Checkpoint, Place
+from distckpt.model import NO_METRICS, Checkpoint
 from distckpt.options import Options
 from distckpt.policy import EverySteps
 from distckpt.protocol.messages import Committed
 from distckpt.protocol.retention import KeepBest, KeepLatest, Policy
+from distckpt.report import SaveReport
 from distckpt.runtime.lane import Lane
-from distckpt.runtime.session import Session, open_session
+from distckpt.runtime.session import Session, close_when_forgotten, open_session
 from distckpt.runtime.ticket import SaveRequest, SaveTicket
 from distckpt.tensors import cluster
 from distckpt.tensors.source import Source
 
 log = logging.getLogger("distckpt")
-
-
-@dataclass(frozen=True, slots=True)
-class SaveReport:
-    """What a save cost. `bytes` are those of all data files, `bytes_by_worker[i]` what worker i wrote of them.
-
-    Only the chief knows that: on the other workers `bytes` is what they wrote themselves, `bytes_by_worker` is empty.
-    `blocking_s`: how long the training thread was held; `commit_s`: from the call of save to the commit; both in
-    seconds.
-    """
-
-    step: int
-    name: str
-    bytes: int
-    bytes_by_worker: tuple[int, ...]
-    blocking_s: float
-    commit_s: float
 
 
 class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # TensorFlow has no types
@@ -56,20 +37,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     Every worker constructs one, with the same arguments, and calls the same methods at the same steps. What is
     written is an ordinary TensorFlow checkpoint. The first ten arguments are TensorFlow's, with TensorFlow's meaning.
 
-    Args:
-      strategy: the `tf.distribute.Strategy` of the job; default: `tf.distribute.get_strategy()`.
-      save_policy: when `step_end` saves; a `distckpt.EverySteps`.
-      retention: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours.
-      async_save: False: `save` returns after the commit. True: it returns as soon as the values are captured; errors
-      are
-        logged at once and raised by the next call of `save`, `step_end` or `wait`.
-      options: a `distckpt.Options`.
+    - `strategy`: the `tf.distribute.Strategy` of the job; default: `tf.distribute.get_strategy()`.
+    - `save_policy`: when `step_end` saves; a `distckpt.EverySteps`.
+    - `retention`: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours.
+    - `async_save`: False: `save` returns after the commit. True: it returns as soon as the values are captured; errors
+      are logged at once and raised by the next call of `save`, `step_end` or `wait`.
+    - `options`: a `distckpt.Options`.
 
-    Raises:
-      ConfigurationError (also a ValueError), DirectoryNotWritable, DirectoryMismatch,
-    DirectoryInUse,
-      CoordinatorUnreachable, Refused, CorruptJournal. All are in `distckpt.errors`.
-
+    The constructor raises ConfigurationError (also a ValueError), DirectoryNotWritable, DirectoryMismatch,
+    DirectoryInUse, CoordinatorUnreachable, Refused, CorruptJournal; all of `distckpt.errors`.
     """
 
     def __init__(
@@ -93,7 +69,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         options: Options | None = None,
     ) -> None:
         place = cluster.cluster_place(strategy if strategy is not None else tf.distribute.get_strategy())
-        _refuse_hidden_cluster(place)
+        cluster.refuse_hidden_cluster(place, os.environ)
         _refuse_unbuilt(
             keep_checkpoint_every_n_hours=keep_checkpoint_every_n_hours,
             preemption=preemption,
@@ -120,10 +96,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._closed = False
         self._source = Source(checkpoint, place)
         self._session: Session = open_session(
-            self.directory, place, cluster, self._retention, options or Options(), self._on_commit
+            self.directory, place, cluster, self._retention, options or Options(), _weakly(self._on_commit)
         )
         self._remember(self._session.checkpoints)
-        _close_at_exit(self)
+        close_when_forgotten(self, self._session)
 
     # ---------------------------------------------------------------------------------------------------------- saving
 
@@ -372,28 +348,13 @@ def _refuse_unbuilt(**arguments: Any) -> None:
             raise ConfigurationError(f"{name} is not supported by this version of distckpt; leave it out")
 
 
-def _refuse_hidden_cluster(place: Place) -> None:
-    """Without its strategy each worker of a cluster would take itself for the chief of a job of its own."""
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    tasks = [*cluster.get("chief", ()), *cluster.get("worker", ())]
-    if place.world_size == 1 and len(tasks) > 1:
-        raise ConfigurationError(
-            f"TF_CONFIG names {len(tasks)} workers, and the strategy of this CheckpointManager has one: construct it "
-            "within strategy.scope(), or pass strategy="
-        )
+def _weakly(method: Callable[[SaveTicket, Committed], None]) -> Callable[[SaveTicket, Committed], None]:
+    """Does not keep the manager alive: the session's threads live until it is closed, or was forgotten."""
+    reference = weakref.WeakMethod(method)
 
-
-def _close_at_exit(manager: CheckpointManager) -> None:
-    """Finishes the save in flight of a script that forgot `close`, for a bounded time."""
-    reference = weakref.ref(manager)
-
-    def close() -> None:
+    def call(ticket: SaveTicket, committed: Committed) -> None:
         alive = reference()
-        if alive is None:
-            return
-        try:
-            alive.close()
-        except DistckptError:
-            log.exception("the last save failed")
+        if alive is not None:
+            alive(ticket, committed)
 
-    atexit.register(close)
+    return call

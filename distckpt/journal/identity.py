@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from distckpt.errors import ConfigurationError
 
 Source = Literal["argument", "DISTCKPT_JOB_ID", "Slurm", "TF_CONFIG", "none"]
 ID_CHARACTERS_MAX = 200
+_THIS_PROCESS = uuid4().hex
 
 _LOCAL = ("localhost", "127.", "[::1]", "::1", "0.0.0.0")  # noqa: S104 - addresses of others, not to listen on
 
 
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
-    """`source` says where `id` comes from; "none": it was drawn at random, and a restart is another job."""
+    """`source` says where `id` comes from; "none": it is of this process, and a restart is another job."""
 
     id: str
     source: Source
 
 
 def job_identity(explicit: str | None, environ: Mapping[str, str]) -> JobIdentity:
-    """The first of: `explicit`, DISTCKPT_JOB_ID, the Slurm job, the cluster in TF_CONFIG, a random one.
+    """The first of: `explicit`, DISTCKPT_JOB_ID, the Slurm job, the cluster in TF_CONFIG, this process.
 
     Raises ConfigurationError for an id that is empty, too long or not printable, and for a TF_CONFIG that is no JSON.
     """
@@ -40,7 +42,8 @@ def job_identity(explicit: str | None, environ: Mapping[str, str]) -> JobIdentit
     cluster = _cluster(environ.get("TF_CONFIG", ""))
     if cluster:
         return JobIdentity(_cluster_id(cluster), "TF_CONFIG")
-    return JobIdentity(f"random-{uuid4().hex}", "none")
+    # The same for all managers of this process: the next one on a directory takes over from the one before.
+    return JobIdentity(f"process-{os.getpid()}-{_THIS_PROCESS}", "none")
 
 
 def _checked(job: str, what: str) -> str:

@@ -124,6 +124,13 @@ class AgentRuntime:
         self._loop.post(events.RestoreRequested(ordinal, selector))
         return ticket
 
+    def drain(self) -> None:
+        """Waits until every save that was announced has its outcome, as long as the deadlines allow."""
+        with self._lock:
+            saves = list(self._saves.values())
+        for save in saves:
+            save.outcome.wait()
+
     def stop(self, timeout_s: float) -> None:
         """Leaves the job. What is still outstanding is resolved with an error."""
         self._loop.post(events.Stop())

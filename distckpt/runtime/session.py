@@ -7,9 +7,12 @@ agent is joined to it in memory, so that a job of one worker needs no socket. Th
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import socket
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
@@ -43,6 +46,7 @@ class Session:
     checkpoints: tuple[Checkpoint, ...] = ()
     client: AgentClient | None = None
     chief: ChiefSide | None = None
+    closed: bool = False
 
     def bytes_by_worker(self, name: str) -> tuple[int, ...]:
         """What each worker wrote of the last commit, if that is `name` and this is the chief; else empty."""
@@ -51,13 +55,21 @@ class Session:
             return ()
         return tuple(shard.size_bytes for shard in commit.shards)
 
+    def finish(self) -> None:
+        """Waits, as long as its deadlines allow, for what is in flight, and closes."""
+        self.agent.drain()
+        self.close()
+
     def close(self) -> None:
-        """Leaves the job; the chief stays, for a bounded time, until the others have left."""
+        """Leaves the job; the chief stays, for a bounded time, until the others have left. May be called twice."""
+        if self.closed:
+            return
         self.agent.stop(CLOSE_S)
         if self.client is not None:
             self.client.close()
         if self.chief is not None:
             self.chief.close()
+        self.closed = True
 
 
 def open_session(
@@ -81,6 +93,19 @@ def open_session(
         session.close()
         raise
     return session
+
+
+def close_when_forgotten(owner: object, session: Session) -> None:
+    """Finishes `session` when `owner` is garbage, and at the end of the process: a save in flight is not lost."""
+    finish = session.finish
+    atexit.register(finish)
+
+    def forgotten() -> None:
+        atexit.unregister(finish)
+        # Not in the thread that happens to collect garbage: this may take a while.
+        threading.Thread(target=finish, name="distckpt-farewell").start()
+
+    weakref.finalize(owner, forgotten).atexit = False
 
 
 def _open_chief(directory: str, place: Place, policy: Policy, options: Options, on_commit: OnCommit) -> Session:
@@ -148,7 +173,7 @@ def _looked_up(board: Board, key: str, place: Place, options: Options) -> str:
     except TimeoutError as error:
         chief = place.addresses[CHIEF] if place.addresses else "worker 0"
         raise CoordinatorUnreachable(
-            f"worker {place.worker}: the chief ({chief}) has opened no CheckpointManager within "
+            f"worker {place.worker}: the chief ({chief}) opened no CheckpointManager within "
             f"{options.deadlines.join_s:.0f} s. Do all workers construct the same CheckpointManagers in the same order?",
             CHIEF,
         ) from error

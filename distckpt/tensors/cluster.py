@@ -6,6 +6,8 @@ deadline.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -31,6 +33,23 @@ def cluster_place(strategy: Any) -> Place:
         return ALONE
     supported = "MultiWorkerMirroredStrategy, MirroredStrategy, OneDeviceStrategy or no strategy"
     raise ConfigurationError(f"distckpt cannot save under {type(strategy).__name__}: use {supported}")
+
+
+def refuse_hidden_cluster(place: Place, environ: Mapping[str, str]) -> None:
+    """Without its strategy each worker of a cluster would take itself for the chief of a job of its own.
+
+    Raises ConfigurationError where TF_CONFIG names several workers and `place` is that of a single one.
+    """
+    try:
+        cluster = json.loads(environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    except (ValueError, AttributeError) as error:
+        raise ConfigurationError(f"TF_CONFIG is no JSON object: {error}") from error
+    tasks = [*cluster.get("chief", ()), *cluster.get("worker", ())]
+    if place.world_size == 1 and len(tasks) > 1:
+        raise ConfigurationError(
+            f"TF_CONFIG names {len(tasks)} workers, and this CheckpointManager's strategy has one: construct "
+            "the manager within strategy.scope(), or pass it strategy="
+        )
 
 
 def coordination_available() -> bool:
