@@ -21,6 +21,7 @@ from distckpt.journal.state import JournalState, apply
 from distckpt.storage.interface import Storage
 
 _ATTEMPTS = 100
+_SAME_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +35,20 @@ class Loaded:
 def load(storage: Storage) -> Loaded:
     """What the journal says now. Raises CorruptJournal, StorageError.
 
-    What does not fit together may be the work of others in the meantime: it is corrupt if it is the same twice running.
+    What does not fit together may be the work of others in the meantime. A slot that one attempt found passed over can
+    be deleted under the second; the third must then see the snapshot that covers it. So three times the same is
+    corrupt.
     """
-    before = ""
+    last, seen = "", 0
     for _ in range(_ATTEMPTS):
         try:
             return _load_once(storage)
         except CorruptJournal as error:
-            if str(error) == before:
+            seen = seen + 1 if str(error) == last else 1
+            if seen == _SAME_MAX:
                 raise
-            before = str(error)
-    raise CorruptJournal(JOURNAL, f"could not be read in {_ATTEMPTS} attempts; the last: {before}")
+            last = str(error)
+    raise CorruptJournal(JOURNAL, f"could not be read in {_ATTEMPTS} attempts; the last: {last}")
 
 
 def read_slot(storage: Storage, slot: int) -> bytes | None:
