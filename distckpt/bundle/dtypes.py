@@ -58,8 +58,8 @@ _TABLE = """
 26 float8_e4m3fnuz 1
 27 float8_e4m3b11fnuz 1
 28 float8_e5m2fnuz 1
-29 int4 1
-30 uint4 1
+29 int4 1 sliceable
+30 uint4 1 sliceable
 31 int2 1
 32 uint2 1
 33 float4_e2m1fn 1

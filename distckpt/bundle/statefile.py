@@ -20,7 +20,8 @@ STATE_FILE = "checkpoint"
 class CheckpointState:
     """The fields of TensorFlow's CheckpointState. Timestamps are seconds since the epoch.
 
-    `all_model_checkpoint_paths` are oldest first, and `all_model_checkpoint_timestamps` parallel to them or empty.
+    `all_model_checkpoint_paths` are oldest first; `all_model_checkpoint_timestamps` are parallel to them, or empty.
+    In the file a `last_preserved_timestamp` of 0 is the same as none (the message is proto3).
     """
 
     model_checkpoint_path: str
@@ -61,5 +62,5 @@ def parse_state(data: bytes) -> CheckpointState:
         model_checkpoint_path=proto.model_checkpoint_path,
         all_model_checkpoint_paths=tuple(paths),
         all_model_checkpoint_timestamps=tuple(timestamps),
-        last_preserved_timestamp=proto.last_preserved_timestamp if proto.HasField("last_preserved_timestamp") else None,
+        last_preserved_timestamp=proto.last_preserved_timestamp or None,
     )
