@@ -174,7 +174,7 @@ def _looked_up(board: Board, key: str, place: Place, options: Options) -> str:
         chief = place.addresses[CHIEF] if place.addresses else "worker 0"
         raise CoordinatorUnreachable(
             f"worker {place.worker}: the chief ({chief}) opened no CheckpointManager within "
-            f"{options.deadlines.join_s:.0f} s. Do all workers construct the same CheckpointManagers in the same order?",
+            f"{options.deadlines.join_s:g} s. Do all workers construct the same CheckpointManagers in the same order?",
             CHIEF,
         ) from error
 
