@@ -44,7 +44,7 @@ def run(command: Sequence[str], workers: int, max_restarts: int, environ: Mappin
     Raises ConfigurationError if the command does not exist.
     """
     if shutil.which(command[0], path=environ.get("PATH")) is None:
-        raise ConfigurationError(f"{command[0]}: no such command: give the program after --, as a shell would find it")
+        raise ConfigurationError(f"{command[0]}: no such command: give the program after --, as a shell finds it")
     console = Console(sys.stdout.buffer, sys.stderr.buffer)
     spec = JobSpec(tuple(command), workers, environ, max_restarts)
     return LocalJob(spec, console.line, console.say).run()

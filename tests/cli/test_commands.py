@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -229,3 +230,32 @@ def test_what_takes_long_to_import_is_not_imported(job: Any, command: str) -> No
     arguments = [sys.executable, "-c", code, command, str(job.directory)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_demo_overwrites_nothing(distckpt: Command, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    done = distckpt("demo", "--keep", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"distckpt: {tmp_path}: not empty: give --keep a directory that is empty or absent\n"
+
+
+def test_run_ends_with_the_code_of_the_worker_that_failed(distckpt: Command) -> None:
+    done = distckpt("run", "--workers", "1", "--", sys.executable, "-c", "print('here'); raise SystemExit(7)")
+    assert (done.returncode, done.stdout) == (7, "[worker 0] here\n")
+    assert done.stderr == "[distckpt] worker 0 exited with code 7\n"
+
+
+def test_run_says_which_command_does_not_exist(distckpt: Command) -> None:
+    done = distckpt("run", "--workers", "1", "--max-restarts", "3", "--", "no-such-program", "x")
+    assert done.returncode == 1
+    assert done.stderr == "distckpt: no-such-program: no such command: give the program after --, as a shell finds it\n"
+
+
+def test_run_stops_when_nobody_reads_its_output() -> None:
+    program = "import itertools; [print(count) for count in itertools.count()]"
+    command = [sys.executable, "-m", "distckpt.cli.main", "run", "--workers", "2", "--", sys.executable, "-c", program]
+    job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert job.stdout is not None
+    job.stdout.readline()
+    job.stdout.close()
+    assert job.wait(timeout=60) == 128 + signal.SIGTERM
