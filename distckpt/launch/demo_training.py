@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 import distckpt
 from distckpt.launch.demo_classifier import SEED, Classifier, Examples, digits
-from distckpt.manager import CheckpointManager, SaveReport
+from distckpt.manager import CheckpointManager
+from distckpt.report import SaveReport
 
 BATCH = 120
 LEARNING_RATE = 0.05
