@@ -96,7 +96,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._closed = False
         self._source = Source(checkpoint, place)
         self._session: Session = open_session(
-            self.directory, place, cluster, self._retention, options or Options(), _weakly(self._on_commit)
+            self.directory, place, cluster.ClusterBoard(), self._retention, options or Options(), _weakly(self._on_commit)
         )
         self._remember(self._session.checkpoints)
         close_when_forgotten(self, self._session)

@@ -105,7 +105,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A staged data file: written, durable, not yet visible. `handle` is what storage's `publish` takes."""
+    """A staged data file: written, durable, not yet visible. `handle` is what storage's `publish` takes.
+
+    A worker that had nothing to write has no file: its `handle` is empty.
+    """
 
     worker: int
     handle: str

@@ -114,7 +114,7 @@ def shard_to(shard: Shard) -> pb.Shard:
 def shard_from(message: pb.Shard) -> Shard:
     return Shard(
         worker=checks.worker(message.worker, "shard.worker"),
-        handle=checks.name(message.handle, "shard.handle"),
+        handle=checks.optional_name(message.handle, "shard.handle"),
         size_bytes=checks.count(message.size_bytes, "shard.size_bytes"),
         entries=tuple(_entry_from(entry) for entry in message.entries),
     )

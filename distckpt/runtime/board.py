@@ -6,13 +6,10 @@ from typing import Protocol
 
 
 class Board(Protocol):
-    """A small key-value store that all workers of this start of the job share, and no other start does.
+    """A place for one short text, seen by all workers of this start of the job and by no other start."""
 
-    TensorFlow's coordination service is one (the module `tensors.cluster`): it belongs to one start of the cluster.
-    """
+    def publish(self, text: str) -> None:
+        """Puts it there: once, by the chief."""
 
-    def publish_key(self, key: str, value: str) -> None:
-        """Sets `key`, once."""
-
-    def lookup_key(self, key: str, timeout_s: float) -> str:
-        """Waits up to `timeout_s` seconds for `key` to be set; raises TimeoutError."""
+    def lookup(self, timeout_s: float) -> str:
+        """Waits up to `timeout_s` seconds for it; raises TimeoutError."""

@@ -8,7 +8,6 @@ agent is joined to it in memory, so that a job of one worker needs no socket. Th
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import socket
 import threading
@@ -32,8 +31,6 @@ from distckpt.runtime.ticket import SaveTicket
 from distckpt.storage.posix import PosixStorage
 
 CLOSE_S = 10.0
-
-_sessions = itertools.count(1)
 
 OnCommit = Callable[[SaveTicket, Committed], None]
 
@@ -75,17 +72,16 @@ class Session:
 def open_session(
     directory: str, place: Place, board: Board, policy: Policy, options: Options, on_commit: OnCommit
 ) -> Session:
-    """Joins the job. All its workers call this, the same number of times in each process.
+    """Joins the job. All its workers call this, with the same board.
 
     Raises DirectoryNotWritable, DirectoryMismatch, DirectoryInUse, CoordinatorUnreachable, Refused, CorruptJournal.
     """
-    board_key = f"distckpt/{next(_sessions)}"
     if place.worker == CHIEF:
         session = _open_chief(directory, place, policy, options, on_commit)
         if session.chief is not None and place.world_size > 1:
-            board.publish_key(board_key, session.chief.serve(*_listen_address(place, options)))
+            board.publish(session.chief.serve(*_listen_address(place, options)))
     else:
-        session = _open_worker(directory, place, _looked_up(board, board_key, place, options), options, on_commit)
+        session = _open_worker(directory, place, _looked_up(board, place, options), options, on_commit)
     session.agent.start()
     try:
         session.checkpoints = session.agent.welcome.result().checkpoints
@@ -167,9 +163,9 @@ def _write_probe(storage: PosixStorage, me: Sender) -> str:
     return key
 
 
-def _looked_up(board: Board, key: str, place: Place, options: Options) -> str:
+def _looked_up(board: Board, place: Place, options: Options) -> str:
     try:
-        return board.lookup_key(key, options.deadlines.join_s)
+        return board.lookup(options.deadlines.join_s)
     except TimeoutError as error:
         chief = place.addresses[CHIEF] if place.addresses else "worker 0"
         raise CoordinatorUnreachable(

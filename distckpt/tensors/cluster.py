@@ -6,6 +6,7 @@ deadline.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -52,23 +53,29 @@ def refuse_hidden_cluster(place: Place, environ: Mapping[str, str]) -> None:
         )
 
 
-def coordination_available() -> bool:
-    """Whether `publish_key` and `lookup_key` work here: only in a cluster that TensorFlow itself coordinates."""
-    return internals.coordination_configured()
+_boards = itertools.count(1)
 
 
-def publish_key(key: str, value: str) -> None:
-    """Sets `key` for all tasks of this cluster, once: a second value for the same key raises AlreadyExistsError."""
-    internals.set_config_key_value(key, value)
+class ClusterBoard:
+    """A `runtime.board.Board` in the key-value store of TensorFlow's coordination service.
 
+    The store belongs to one start of the cluster. The n-th board that each worker makes is the same one.
+    """
 
-def lookup_key(key: str, timeout_s: float) -> str:
-    """The value of `key`, waiting up to `timeout_s` seconds for it to be set; raises TimeoutError."""
-    timeout_ms = max(1, round(timeout_s * 1000))  # zero would wait for ever
-    try:
-        return internals.get_config_key_value(key, timeout_ms)
-    except tf.errors.DeadlineExceededError as error:
-        raise TimeoutError(f"the cluster's key-value store had no {key!r} within {timeout_s:g} s") from error
+    def __init__(self) -> None:
+        self._key = f"distckpt/{next(_boards)}"
+
+    def publish(self, text: str) -> None:
+        """Sets the text, once: a second one raises AlreadyExistsError."""
+        internals.set_config_key_value(self._key, text)
+
+    def lookup(self, timeout_s: float) -> str:
+        """The text, waiting up to `timeout_s` seconds for it to be set; raises TimeoutError."""
+        timeout_ms = max(1, round(timeout_s * 1000))  # zero would wait for ever
+        try:
+            return internals.get_config_key_value(self._key, timeout_ms)
+        except tf.errors.DeadlineExceededError as error:
+            raise TimeoutError(f"the cluster's key-value store had no {self._key!r} within {timeout_s:g} s") from error
 
 
 def _resolved(resolver: Any) -> Place:
