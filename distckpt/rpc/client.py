@@ -80,7 +80,7 @@ class AgentClient:
     def start(self) -> None:
         """Connects, and keeps connected until `close`."""
         self._thread.start()
-        # CPython 3.11 ends daemon threads by unwinding them, which C++ frames below may answer with an abort: closed before.
+        # CPython ends daemon threads by unwinding them, which C++ frames may answer with an abort: closed before.
         atexit.register(self.close, 0.0)
 
     def send(self, envelope: AgentEnvelope) -> None:

@@ -61,10 +61,10 @@ class Outbox:
 
     def _done(self, future: Any, size_bytes: int) -> None:
         code = future.code()
-        self._settle(size_bytes, acknowledged=code is grpc.StatusCode.OK)
         if code in _FOR_GOOD and future.details() != self._last_refusal:  # it is repeated: once is enough for a log
             self._last_refusal = future.details()
             log.error("the coordinator refused a message: %s", self._last_refusal)
+        self._settle(size_bytes, acknowledged=code is grpc.StatusCode.OK)
 
     def _settle(self, size_bytes: int, *, acknowledged: bool) -> None:
         with self._changed:

@@ -68,7 +68,7 @@ class CoordinatorServer:
         Raises ConfigurationError where the port cannot be had, CoordinatorUnreachable after `deadline_s`.
         """
         self._thread.start()
-        # CPython 3.11 ends daemon threads by unwinding them, which C++ frames below may answer with an abort: stopped before.
+        # CPython ends daemon threads by unwinding them, which C++ frames may answer with an abort: stopped before.
         atexit.register(self.stop, 0.0)
         try:
             return self._started.result(deadline_s)
