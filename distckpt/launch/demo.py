@@ -27,7 +27,7 @@ from distckpt.launch.process import Stream
 STEPS = 160
 EVERY = 20
 KILL_AFTER = 80
-PROOF_DEADLINE_S = 60.0
+PROOF_DEADLINE_S = 120.0
 
 
 class DemoFailed(Exception):

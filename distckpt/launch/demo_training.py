@@ -104,7 +104,7 @@ def tell_saved(report: SaveReport | None, reported: SaveReport | None) -> SaveRe
 def main(directory: str, steps: int, every: int) -> None:
     logging.getLogger("distckpt").addHandler(Teller(logging.WARNING))
     tf.config.experimental.enable_op_determinism()
-    tf.keras.utils.set_random_seed(SEED)
+    tf.random.set_seed(SEED)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     resolver = strategy.cluster_resolver
     place = (resolver.task_id, len(resolver.cluster_spec().job_tasks("worker")))
