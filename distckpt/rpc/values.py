@@ -112,9 +112,12 @@ def shard_to(shard: Shard) -> pb.Shard:
 
 
 def shard_from(message: pb.Shard) -> Shard:
+    handle = checks.optional_name(message.handle, "shard.handle")
+    if not handle and (message.entries or message.size_bytes):
+        raise MalformedMessage("shard.handle is empty, which says that there is no file, and yet something is in it")
     return Shard(
         worker=checks.worker(message.worker, "shard.worker"),
-        handle=checks.optional_name(message.handle, "shard.handle"),
+        handle=handle,
         size_bytes=checks.count(message.size_bytes, "shard.size_bytes"),
         entries=tuple(_entry_from(entry) for entry in message.entries),
     )

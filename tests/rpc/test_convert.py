@@ -66,7 +66,9 @@ entry = with_part(
         part,
     )
 )
-shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(tuple))
+shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(tuple)) | st.builds(
+    Shard, worker, st.just(""), st.just(0), st.just(())
+)
 
 AGENT = {
     m.Join: st.builds(m.Join, positive, text, natural, name, text),
@@ -181,7 +183,7 @@ MALFORMED_AGENT = {
     "a name in announce.metrics is empty": pb.AgentEnvelope(
         sender=SENDER, announce=pb.Announce(ordinal=1, name="n", digest="d", metrics={"": 1.0})
     ),
-    "shard.handle is empty": pb.AgentEnvelope(sender=SENDER, written=pb.Written(round=1)),
+    "shard.handle is empty": pb.AgentEnvelope(sender=SENDER, written=pb.Written(shard=pb.Shard(size_bytes=1))),
     "shard.size_bytes is -1": pb.AgentEnvelope(
         sender=SENDER, written=pb.Written(shard=pb.Shard(handle="h", size_bytes=-1))
     ),
