@@ -227,8 +227,3 @@ def set_config_key_value(key: str, value: str) -> None:
 def get_config_key_value(key: str, timeout_ms: int) -> str:
     """Waits for a key of the coordination service; raises tf.errors.DeadlineExceededError."""
     return str(context.context().get_config_key_value(key, timeout_ms))
-
-
-def coordination_configured() -> bool:
-    """Whether this process is part of a cluster that has a coordination service (eager/context.py)."""
-    return context.context().coordination_service is not None

@@ -13,10 +13,9 @@ import tensorflow as tf
 
 from distckpt.bundle.payload import Payload
 from distckpt.errors import ConfigurationError, UnsupportedState
-from distckpt.model import TensorSpec
+from distckpt.model import Place, TensorSpec
 from distckpt.protocol.plan import specs_digest
 from distckpt.tensors import internals
-from distckpt.tensors.cluster import Place
 from distckpt.tensors.foreign import saver_payloads
 from distckpt.tensors.layout import Layout, fixed_spec, parse_slice
 from distckpt.tensors.snapshot import OwnTensor, Snapshot

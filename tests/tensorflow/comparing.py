@@ -20,6 +20,7 @@ from distckpt.storage.posix import PosixStorage
 from distckpt.tensors.snapshot import Snapshot
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+OTHER_GRAPHS = "other object graphs"
 
 
 def all_payloads(snapshot: Snapshot) -> list[Payload]:
@@ -48,7 +49,7 @@ def differences(ours: str, theirs: str) -> list[str]:
         elif key != GRAPH and (one.data.tobytes(), one.crc32c) != (two.data.tobytes(), two.crc32c):
             found.append(f"{key}: other bytes")
     if _graph(ours) != _graph(theirs):
-        found.append("other object graphs")
+        found.append(OTHER_GRAPHS)
     return found
 
 

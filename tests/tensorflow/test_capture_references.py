@@ -71,15 +71,15 @@ UPDATES: dict[str, Callable[[Any], Callable[[], Any]]] = {
     "batch_scatter_update": lambda variable: lambda: variable.batch_scatter_update(slices([0])),
     "a gather and scatters": gathered_then_scattered,
     "a compiled assign": compiled_assign,
-    "a dense step of Keras 3": dense_step(lambda: keras.optimizers.Adam()),
+    "a dense step of Keras 3": dense_step(keras.optimizers.Adam),
     "a dense step of tf_keras": dense_step(lambda: tf_keras.optimizers.Adam(jit_compile=False)),
-    "a dense step of tf_keras, compiled": dense_step(lambda: tf_keras.optimizers.Adam(), jit_compile=True),
-    "a sparse step of Keras 3": sparse_step(lambda: keras.optimizers.Adagrad()),
+    "a dense step of tf_keras, compiled": dense_step(tf_keras.optimizers.Adam, jit_compile=True),
+    "a sparse step of Keras 3": sparse_step(keras.optimizers.Adagrad),
     "a sparse step of tf_keras": sparse_step(lambda: tf_keras.optimizers.Adagrad(jit_compile=False)),
-    "a sparse step of an old optimizer": sparse_step(lambda: tf_keras.optimizers.legacy.Adam()),
+    "a sparse step of an old optimizer": sparse_step(tf_keras.optimizers.legacy.Adam),
     "a sparse step of an old momentum": sparse_step(lambda: tf_keras.optimizers.legacy.SGD(momentum=0.9)),
-    "a sparse step of an old Adagrad": sparse_step(lambda: tf_keras.optimizers.legacy.Adagrad()),
-    "a sparse step of an old FTRL": sparse_step(lambda: tf_keras.optimizers.legacy.Ftrl()),
+    "a sparse step of an old Adagrad": sparse_step(tf_keras.optimizers.legacy.Adagrad),
+    "a sparse step of an old FTRL": sparse_step(tf_keras.optimizers.legacy.Ftrl),
 }
 
 

@@ -1,0 +1,126 @@
+"""Captures under MirroredStrategy on logical CPU devices; run by test_capture_strategies.py in a process of its own.
+
+Usage: mirrored_capture.py DEVICES. Prints one line of JSON: the problems found, by check.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import comparing
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from distckpt.tensors.cluster import cluster_place
+from distckpt.tensors.source import Source
+
+AGGREGATIONS = ("SUM", "MEAN", "ONLY_FIRST_REPLICA")
+Content = tuple[Any, Callable[[], Any]]
+
+
+def keras_model(strategy: Any) -> Content:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.BatchNormalization()])
+        model.compile("adam", "mse", metrics=["mae"])
+    data = np.random.default_rng(1).normal(size=(12, 4)).astype("f"), np.ones([12, 8], "f")
+    model.fit(*data, verbose=0)
+    return tf.train.Checkpoint(model=model, optimizer=model.optimizer), lambda: model.fit(*data, verbose=0)
+
+
+def tf_keras_model(strategy: Any) -> Content:
+    with strategy.scope():
+        layers = [tf_keras.layers.Dense(8), tf_keras.layers.BatchNormalization(), tf_keras.layers.Dense(1)]
+        model = tf_keras.Sequential(layers)
+        model.compile(tf_keras.optimizers.Adam(), "mse", metrics=["mae"])
+    data = np.random.default_rng(1).normal(size=(12, 4)).astype("f"), np.ones([12, 1], "f")
+    model.fit(*data, verbose=0)
+    return tf.train.Checkpoint(model=model, optimizer=model.optimizer), lambda: model.fit(*data, verbose=0)
+
+
+def aggregating_variables(strategy: Any) -> Content:
+    held = {}
+    with strategy.scope():
+        for aggregation, dtype in [("SUM", tf.int64), *((name, tf.float32) for name in AGGREGATIONS)]:
+            held[f"{aggregation}_{dtype.name}".lower()] = tf.Variable(
+                tf.cast([1, 2, 3], dtype),
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation[aggregation],
+            )
+
+    def on_replica() -> None:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for variable in held.values():
+            variable.assign_add(
+                tf.cast(tf.cast(replica + 1, tf.float32) / 0.3 + 0.1, variable.dtype) * tf.ones_like(variable)
+            )
+
+    step = tf.function(lambda: strategy.run(on_replica))
+    step()
+    return tf.train.Checkpoint(**held), step
+
+
+def sparse_table(strategy: Any) -> Content:
+    with strategy.scope():
+        table = tf.Variable(tf.ones([2048, 32]), aggregation=tf.VariableAggregation.MEAN)
+        optimizer = tf_keras.optimizers.legacy.Adam()
+
+    def on_replica() -> None:
+        gradient = tf.IndexedSlices(tf.ones([2, 32]), tf.constant([1, 9]), tf.constant([2048, 32]))
+        optimizer.apply_gradients([(gradient, table)])
+
+    step = tf.function(lambda: strategy.run(on_replica))
+    step()
+    return tf.train.Checkpoint(table=table, optimizer=optimizer), step
+
+
+def outside_of_the_scope(strategy: Any) -> Content:
+    with strategy.scope():
+        inside = tf.Variable([1.0, 2.0])
+    outside = tf.Variable([3.0])
+    return tf.train.Checkpoint(inside=inside, outside=outside), lambda: (
+        inside.assign([5.0, 6.0]),
+        outside.assign([7.0]),
+    )
+
+
+CHECKS = {
+    "Keras 3": keras_model,
+    "tf_keras": tf_keras_model,
+    "aggregating": aggregating_variables,
+    "sparse": sparse_table,
+    "outside of the scope": outside_of_the_scope,
+}
+
+
+def problems_of(strategy: Any, content: Callable[[Any], Content]) -> list[str]:
+    checkpoint, step = content(strategy)
+    source = Source(checkpoint, cluster_place(strategy))
+    found = comparing.compare(checkpoint, source.capture())
+    snapshot = source.capture()
+    payloads = comparing.all_payloads(snapshot)
+    before = [payload.data.tobytes() for payload in payloads]
+    step()
+    if [payload.data.tobytes() for payload in comparing.all_payloads(snapshot)] != before:
+        found.append("the snapshot changed with the step")
+    if [payload.data.tobytes() for payload in payloads] != before:
+        found.append("the payloads changed with the step")
+    return found + comparing.compare(checkpoint, source.capture())
+
+
+def main() -> None:
+    devices = int(sys.argv[1])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
+    found = {name: problems_of(strategy, content) for name, content in CHECKS.items()}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
