@@ -1,0 +1,103 @@
+"""kill -9 of either worker at each storage operation of a save: the directory stays whole, the next start goes on.
+
+Real processes, sockets and files; the model is made of arrays, so that a process starts in a second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from distckpt.bundle.reader import BundleReader
+from distckpt.bundle.verify import verify
+from distckpt.journal.log import Journal
+from distckpt.storage.posix import PosixStorage
+
+SCRIPT = Path(__file__).with_name("job_worker.py")
+DEADLINE_S = 90
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("job_worker", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Runs both workers of one start of the job to their ends; returns their exit codes and what each printed."""
+    starts = count()
+    running: list[subprocess.Popen[str]] = []
+
+    def run(steps: list[int], die: dict[int, dict[str, int]] | None = None) -> list[tuple[int, list[dict[str, Any]]]]:
+        board = tmp_path / f"board-{next(starts)}"
+        told = {"directory": str(tmp_path / "checkpoints"), "board": str(board), "count": 2, "steps": steps}
+        workers = [
+            subprocess.Popen(
+                [sys.executable, str(SCRIPT), json.dumps({**told, "index": index, "die": (die or {}).get(index, {})})],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(2)
+        ]
+        running.extend(workers)
+        outputs = [worker.communicate(timeout=DEADLINE_S)[0] for worker in workers]
+        lines = [[json.loads(line) for line in output.splitlines()] for output in outputs]
+        return list(zip([worker.returncode for worker in workers], lines, strict=True))
+
+    yield run
+    for worker in running:
+        worker.kill()
+        worker.wait()
+
+
+def outcomes(lines: list[dict[str, Any]]) -> dict[int, str]:
+    return {line["step"]: line["outcome"] for line in lines if "step" in line}
+
+
+def assert_whole(directory: Path, script: ModuleType, newest: int) -> None:
+    """I1, I6: what is committed is there, complete, of one step, bit for bit; and nothing else is left."""
+    storage = PosixStorage(directory)
+    live = Journal.open(storage).state.live
+    assert live[-1].step == newest
+    for checkpoint in live:
+        assert verify(storage, checkpoint.name) == []
+        reader = BundleReader(storage, checkpoint.name)
+        for name, array in script.model_of(checkpoint.step).items():
+            assert bytes(reader.read(name).data) == array.tobytes()
+    assert sorted(path.stem for path in directory.glob("*.index")) == sorted(each.name for each in live)
+    assert storage.staged() == []
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_killed_at_any_storage_operation_of_a_save_leaves_a_restorable_directory(
+    victim: int, start: Any, script: ModuleType, tmp_path: Path
+) -> None:
+    acknowledged: set[int] = set()
+    for at in count(1):
+        clean, doomed = 2 * at - 1, 2 * at
+        results = start([clean, doomed], die={victim: {"at": at, "step": doomed}})
+        live = {int(name.removeprefix("ckpt-")) for name in results[0][1][0]["live"]}
+        assert acknowledged <= live, "what was acknowledged before the kill is there after it"
+        assert {outcomes(lines)[clean] for _, lines in results} == {"committed"}, "the next start goes on"
+        assert results[1 - victim][0] == 0, "the survivor ends by itself"
+        assert doomed in outcomes(results[1 - victim][1]), "the survivor's save has an outcome"
+        acknowledged = {clean} | {doomed for _, lines in results if outcomes(lines).get(doomed) == "committed"}
+        if results[victim][0] == 0:
+            break
+    assert at > 3, "operations were interrupted"
+    start([doomed + 1])
+    assert_whole(tmp_path / "checkpoints", script, doomed + 1)
