@@ -23,7 +23,8 @@ from distckpt.protocol.agent import Agent
 from distckpt.protocol.messages import AgentEnvelope, Committed, Join, Sender
 from distckpt.protocol.retention import Policy
 from distckpt.rpc.client import AgentClient
-from distckpt.rpc.rendezvous import read_rendezvous
+from distckpt.rpc.credentials import Credentials
+from distckpt.rpc.rendezvous import Rendezvous, read_rendezvous
 from distckpt.runtime.agent import AgentRuntime
 from distckpt.runtime.board import Board
 from distckpt.runtime.chief import ChiefSide, begin_generation
@@ -116,9 +117,9 @@ def _open_chief(directory: str, place: Place, policy: Policy, options: Options, 
 
 def _open_worker(directory: str, place: Place, key: str, options: Options, on_commit: OnCommit) -> Session:
     storage = PosixStorage(directory)
-    rendezvous = read_rendezvous(storage, key)
+    rendezvous = read_rendezvous(storage, key, str(storage.directory))
     me = Sender(rendezvous.job, rendezvous.generation, place.worker, uuid4().hex)
-    credentials = options.credentials or rendezvous.workers[place.worker]
+    credentials = options.credentials or _handed_out(rendezvous, place)
     agent = _agent(storage, me, place, options, rendezvous.address, lambda said: client.send(said), on_commit)  # noqa: PLW0108 - made below
     client = AgentClient(
         rendezvous.address,
@@ -130,6 +131,15 @@ def _open_worker(directory: str, place: Place, key: str, options: Options, on_co
     )
     client.start()
     return Session(agent, client=client)
+
+
+def _handed_out(rendezvous: Rendezvous, place: Place) -> Credentials:
+    if place.worker < len(rendezvous.workers):
+        return rendezvous.workers[place.worker]
+    raise ConfigurationError(
+        f"the chief made credentials for {len(rendezvous.workers)} workers and none for worker {place.worker}: have "
+        "all workers the same cluster, and the same Options(credentials=...)?"
+    )
 
 
 def _agent(
