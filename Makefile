@@ -13,8 +13,8 @@ PROTOS = $(shell find protos -name '*.proto' | sort)
 FAST := $(addprefix tests/,protocol storage journal bundle rpc launch cli)
 SLOW := $(addprefix tests/,simulation tensorflow faults)
 FOLDERS := $(patsubst %/,%,$(wildcard tests/*/))
-TESTS = $(wildcard tests/test_*.py) $(filter $(FAST),$(FOLDERS)) $(filter-out $(FAST) $(SLOW),$(FOLDERS)) \
-	$(filter $(SLOW),$(FOLDERS))
+TESTS = $(wildcard tests/test_*.py) $(filter $(FOLDERS),$(FAST)) $(filter-out $(FAST) $(SLOW),$(FOLDERS)) \
+	$(filter $(FOLDERS),$(SLOW))
 
 .PHONY: help
 help: ## list the targets
@@ -47,9 +47,9 @@ proto: $(VENV)/has-test ## generate the protobuf code again from protos/ (the re
 
 .PHONY: lock
 lock: ## write requirements/*.txt again after a change of what is required (ARGS=--upgrade: take the newest)
-	@bash requirements/make-venv.sh $(VENV)-lock
-	@$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
-	@$(VENV)-lock/bin/python requirements/lock.py $(ARGS)
+	@bash requirements/make-venv.sh $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	@$(VENV)/lock/bin/python requirements/lock.py $(ARGS)
 
 # A stamp in .venv says that a lock file has been installed, so that the second call starts at once. Each lock builds on
 # the one before it.
