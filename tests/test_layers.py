@@ -14,7 +14,7 @@ LINES_MAX = 500
 
 # Lowest first; each imports only those below it, and itself. `distckpt` is the package's own __init__.
 LAYERS = (
-    ("model", "text"),
+    ("model", "report", "text"),
     ("errors",),
     ("policy", "protocol"),
     ("storage",),
