@@ -37,15 +37,25 @@ _TABLE = {Life.OPEN: (Life.CLOSED, Life.FENCED), Life.CLOSED: (Life.FENCED,), Li
 
 
 class Coordinator:
-    """`checkpoints` are the live ones, oldest first; the join deadline counts from the first event."""
+    """`checkpoints` are the live ones, oldest first; `set_aside` the names of those that were found corrupt before.
+
+    The join deadline counts from the first event.
+    """
 
     def __init__(
-        self, job: str, generation: int, world_size: int, deadlines: Deadlines, checkpoints: Sequence[Checkpoint]
+        self,
+        job: str,
+        generation: int,
+        world_size: int,
+        deadlines: Deadlines,
+        checkpoints: Sequence[Checkpoint],
+        *,
+        set_aside: Sequence[str] = (),
     ) -> None:
         self._deadlines = deadlines
         self._desk = Desk(job, generation)
         self._members = Membership(world_size, deadlines)
-        self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints)
+        self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints, set_aside)
         self._life = Machine(f"coordinator of generation {generation}", _TABLE, Life.OPEN)
         self._started = False
         self._fenced_off: FencedOff | None = None

@@ -106,8 +106,19 @@ class RestoreRound:
 
     # ------------------------------------------------------------------------------------------------------- gathering
 
-    def request(self, member: Member, message: RestoreRequest, checkpoints: Sequence[Checkpoint], now: float) -> Orders:
-        """Takes a request, first or repeated. Raises GiveUp if the workers do not ask for the same."""
+    def request(
+        self,
+        member: Member,
+        message: RestoreRequest,
+        checkpoints: Sequence[Checkpoint],
+        set_aside: Sequence[str],
+        now: float,
+    ) -> Orders:
+        """Takes a request, first or repeated. Raises GiveUp if the workers do not ask for the same.
+
+        `checkpoints` are the live ones, oldest first; `set_aside` the names of those that were found corrupt before:
+        where these are all there ever was, nobody may take the job for a new one.
+        """
         if member.worker in self._asked:
             return self._again(member.worker)
         self._asked[member.worker] = message.selector
@@ -119,8 +130,10 @@ class RestoreRound:
         if not self.gathering.all_came:
             return []
         self._left = candidates(self.selector, checkpoints)
+        if not self._left and set_aside:
+            raise GiveUp("NoRestorableCheckpoint", f"none is left; set aside as corrupt: {', '.join(set_aside)}")
         if not self._left:
-            return self._decide(None, "there is no checkpoint", now)
+            return self._decide(None, "there is no checkpoint, nor ever was", now)
         return self._try_next("all asked", now)
 
     def _again(self, worker: int) -> Orders:
@@ -171,7 +184,9 @@ class RestoreRound:
         if self.selector.isdecimal():
             raise GiveUp("CorruptCheckpoint", f"{name}: {self._reason}")
         faulty = ", ".join(self._quarantined)
-        raise GiveUp("NoRestorableCheckpoint", f"none is left to restore; corrupt: {faulty}; the last: {self._reason}")
+        raise GiveUp(
+            "NoRestorableCheckpoint", f"none is left; set aside as corrupt: {faulty}; the last: {self._reason}"
+        )
 
     # ---------------------------------------------------------------------------------------------------------- trouble
 

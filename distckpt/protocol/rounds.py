@@ -39,10 +39,16 @@ class Rounds:
     """`current` is the open round; `checkpoints` the live ones, oldest first; `closed`: no round is opened any more."""
 
     def __init__(
-        self, desk: Desk, members: Membership, deadlines: Deadlines, checkpoints: Sequence[Checkpoint]
+        self,
+        desk: Desk,
+        members: Membership,
+        deadlines: Deadlines,
+        checkpoints: Sequence[Checkpoint],
+        set_aside: Sequence[str],
     ) -> None:
         self.current: Round | None = None
         self.checkpoints = list(checkpoints)
+        self._set_aside = list(set_aside)
         self.closed = False
         self.join_until = 0.0
         self._desk = desk
@@ -79,7 +85,7 @@ class Rounds:
             self.current = RestoreRound(self._numbers, message, gathering, self._deadlines)
         current = self.current
         if isinstance(current, RestoreRound):
-            self._advance(lambda: current.request(member, message, self.checkpoints, self._desk.now))
+            self._advance(lambda: current.request(member, message, self.checkpoints, self._set_aside, self._desk.now))
 
     def _gathering(self, what: str) -> Gathering:
         return Gathering(what, self._members, self._desk.now, self._deadlines.announce_s, self.join_until)
@@ -150,6 +156,7 @@ class Rounds:
 
     def quarantined(self, event: Quarantined) -> None:
         self.checkpoints = [c for c in self.checkpoints if c.name != event.name]
+        self._set_aside.append(event.name)
         current = self._open_restore(event.round)
         if current is not None:
             self._advance(lambda: current.quarantined(event.name, self._desk.now))

@@ -1,0 +1,161 @@
+"""What may never happen (DESIGN: I1 to I7), looked at while the world runs and when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulated.model import MODEL_BYTES, Tag, read_tag
+
+from distckpt.bundle.names import index_file
+from distckpt.errors import DistckptError, ObjectMissing
+from distckpt.journal.codec import decode_entry
+from distckpt.journal.names import slot_key
+from distckpt.journal.records import CommitRecord, GenerationRecord, QuarantineRecord, RetireRecord
+from distckpt.journal.state import JournalState, apply
+from distckpt.model import Checkpoint
+from distckpt.protocol.messages import RestoreDecided
+
+if TYPE_CHECKING:
+    from simulated.process import Process
+    from simulated.world import World
+
+GRACE_S = 0.1  # the world's clock stands still while a machine works; its messages travel
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the journal's slots say, read one by one."""
+
+    state: JournalState
+    commits: dict[tuple[str, int], int]
+    """Slot of the last commit of a name by a generation."""
+    begun: dict[int, int]
+    """Slot in which a generation began."""
+    removed: dict[str, int]
+    """Slot in which a name was last retired or quarantined."""
+
+
+class Checker:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._acknowledged: list[tuple[str, int, int]] = []
+        self._restored: list[tuple[int, str | None]] = []
+        self._decisions: dict[tuple[int, int], str | None] = {}
+        self.corrupted: set[str] = set()
+
+    def require(self, condition: object, what: str) -> None:
+        if not condition:
+            raise Violation(what)
+
+    # ------------------------------------------------------------------------------------------------------- on the way
+
+    def changed(self, key: str) -> None:
+        """I1: what is visible is complete, at every moment."""
+        if key.startswith("ckpt-"):
+            self._check_visible(key.split(".", 1)[0])
+
+    def _check_visible(self, name: str) -> Tag | None:
+        if name in self.corrupted:
+            return None
+        try:
+            self._world.storage.size(index_file(name))
+        except ObjectMissing:
+            return None
+        try:
+            tag = read_tag(self._world.storage, name)
+        except DistckptError as error:
+            raise Violation(f"I1: {name} is visible, and {error}") from error
+        self.require(name == f"ckpt-{tag[1]}", f"I1: {name} holds step {tag[1]}")
+        return tag
+
+    def acknowledged(self, process: Process, checkpoint: Checkpoint, step: int) -> None:
+        self.require(checkpoint.step == step, f"I6: {process} saved {step} and was told of {checkpoint.name}")
+        self._acknowledged.append((checkpoint.name, checkpoint.step, process.me.generation))
+
+    def restored(self, process: Process, decision: RestoreDecided) -> None:
+        key = (process.me.generation, decision.round)
+        self.require(self._decisions.setdefault(key, decision.name) == decision.name, f"{key}: two decisions")
+        self._restored.append((process.me.generation, decision.name))
+
+    def resolved(self, process: Process, asked_at: float) -> None:
+        """I5: nobody waits longer than the deadlines say."""
+        deadlines, waited = self._world.deadlines, self._world.now - asked_at
+        longest = deadlines.join_s + max(deadlines.save_s, deadlines.restore_s + deadlines.silence_s) + GRACE_S
+        self.require(waited <= longest, f"I5: {process} waited for {waited:.1f} s")
+
+    # ------------------------------------------------------------------------------------------------------ at the end
+
+    def finish(self) -> None:
+        history = self._read_journal()
+        for name, step, generation in self._acknowledged:
+            self._check_kept(history, name, step, generation)
+        for checkpoint in history.state.live:
+            self._check_live(checkpoint)
+        self.require(history.state.live, "I4: no checkpoint is left")
+        self._check_restored(history)
+        for process in self._world.network.processes.values():
+            for asked_at in process.training.asked.values() if process.alive else ():
+                self.resolved(process, asked_at)
+
+    def _read_journal(self) -> History:
+        """I3: slots follow each other, each written by the generation of its time."""
+        history = History(JournalState(), {}, {}, {})
+        state, slot = history.state, 0
+        while True:
+            slot += 1
+            key = slot_key(slot)
+            try:
+                entry = decode_entry(self._world.storage.read(key), key)
+            except ObjectMissing:
+                return History(state, history.commits, history.begun, history.removed)
+            try:
+                state = apply(state, entry)
+            except DistckptError as error:
+                raise Violation(f"I3: {error}") from error
+            match entry.record:
+                case CommitRecord(checkpoint):
+                    history.commits[checkpoint.name, entry.generation] = slot
+                case GenerationRecord(generation=generation):
+                    history.begun[generation] = slot
+                case RetireRecord(names):
+                    history.removed.update(dict.fromkeys(names, slot))
+                    self.require(state.live, "I4: retention left no checkpoint")
+                case QuarantineRecord(name):
+                    self.require(name in self.corrupted, f"I2: {name} was set aside, and nothing was wrong with it")
+                    history.removed[name] = slot
+
+    def _check_kept(self, history: History, name: str, step: int, generation: int) -> None:
+        slot = history.commits.get((name, generation))
+        self.require(slot is not None, f"I2: {name} of generation {generation} was acknowledged and never committed")
+        live = any(c.name == name and c.step == step for c in history.state.live)
+        removed = history.removed.get(name, 0) >= (slot or 0)
+        self.require(live or removed, f"I2: {name} of generation {generation} was acknowledged and is lost")
+
+    def _check_live(self, checkpoint: Checkpoint) -> None:
+        """I1, I6, I7: what is committed is visible, and is what was captured, at its size."""
+        if checkpoint.name in self.corrupted:
+            return
+        tag = self._check_visible(checkpoint.name)
+        self.require(tag is not None, f"I1: {checkpoint.name} is committed and not visible")
+        self.require(tag == (checkpoint.generation, checkpoint.step), f"I6: {checkpoint.name} holds {tag}")
+        data = sum(file.size_bytes for file in checkpoint.files if ".data-" in file.name)
+        self.require(data == MODEL_BYTES, f"I7: {checkpoint.name} has {data} bytes, the model {MODEL_BYTES}")
+
+    def _check_restored(self, history: History) -> None:
+        """I2: no restore goes back behind what earlier generations had acknowledged."""
+        for generation, name in self._restored:
+            before = [
+                history.commits[acknowledged, by]
+                for acknowledged, _, by in self._acknowledged
+                if by < generation and acknowledged not in self.corrupted
+            ]
+            slots = [slot for (restored, _), slot in history.commits.items() if restored == name]
+            newest = max(before, default=0)
+            self.require(
+                max(slots, default=0) >= newest, f"I2: generation {generation} restored {name}, which is older"
+            )

@@ -1,0 +1,84 @@
+"""What may go wrong in one schedule, drawn from its seed. Rates are per message or per operation, times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from distckpt.protocol.deadlines import Deadlines
+
+DEADLINES = Deadlines(
+    resend_s=0.5,
+    heartbeat_s=1.0,
+    silence_s=3.0,
+    disconnect_s=0.5,
+    join_s=4.0,
+    announce_s=3.0,
+    write_s=3.0,
+    commit_s=3.0,
+    restore_s=6.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """`heal_at`: from then on nothing goes wrong any more. `kills`: when a worker is killed. The rest are rates."""
+
+    world_size: int
+    keep: int
+    heal_at: float
+    capture_late: bool
+    kills: tuple[float, ...]
+    loss: float = 0.0
+    repeat: float = 0.0
+    slow: float = 0.0
+    cut: float = 0.0
+    zombie: float = 0.0
+    lone_restart: float = 0.0
+    write_slow: float = 0.0
+    write_failed: float = 0.0
+    wrong_step: float = 0.0
+    capture_failed: float = 0.0
+    crash: float = 0.0
+    stall: float = 0.0
+    refused: float = 0.0
+    unclear: float = 0.0
+    corrupt: float = 0.0
+
+    def healed(self) -> Faults:
+        """The same job without faults."""
+        return Faults(self.world_size, self.keep, self.heal_at, self.capture_late, ())
+
+
+def draw(rng: Random) -> Faults:
+    """Each kind of fault is there in some schedules only, so that its consequences are not drowned by the others'."""
+
+    def rate(chance: float, highest: float) -> float:
+        return rng.uniform(0, highest) if rng.random() < chance else 0.0
+
+    heal_at = rng.uniform(3, 12)
+    faults = Faults(
+        world_size=rng.choice((1, 2, 2, 2, 3, 3, 4)),
+        keep=rng.choice((1, 2, 3)),
+        heal_at=heal_at,
+        capture_late=rng.random() < 0.3,
+        kills=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 1, 1, 2, 3)))),
+    )
+    return replace(
+        faults,
+        loss=rate(0.5, 0.3),
+        repeat=rate(0.4, 0.3),
+        slow=rate(0.4, 0.2),
+        cut=rate(0.2, 0.15),
+        zombie=rate(0.5, 1.0),
+        lone_restart=rate(0.3, 1.0),
+        write_slow=rate(0.3, 0.3),
+        write_failed=rate(0.2, 0.2),
+        wrong_step=rate(0.15, 0.2),
+        capture_failed=rate(0.15, 0.2),
+        crash=rate(0.4, 0.03),
+        stall=rate(0.4, 0.05),
+        refused=rate(0.2, 0.03),
+        unclear=rate(0.2, 0.1),
+        corrupt=rate(0.15, 0.5),
+    )

@@ -1,0 +1,64 @@
+"""The model that the simulated job trains: its state says at which step of which generation it was captured.
+
+Every row of every tensor is that tag, so that a checkpoint put together from two captures shows it.
+"""
+
+from __future__ import annotations
+
+from distckpt.bundle.checksum import crc32c
+from distckpt.bundle.reader import BundleReader
+from distckpt.errors import CorruptCheckpoint, StorageError
+from distckpt.model import Entry, Extent, Piece, Shard, Share, TensorSpec
+from distckpt.protocol.plan import specs_digest
+from distckpt.storage.interface import Storage
+
+UINT8 = 4
+ROW_BYTES = 16
+_ROWS = {"embedding": 24, "kernel": 3, "bias": 1}
+
+SPECS = tuple(TensorSpec(n, UINT8, (r, ROW_BYTES), r * ROW_BYTES, divisible=True) for n, r in sorted(_ROWS.items()))
+DIGEST = specs_digest(SPECS)
+OWN = "chief_only"
+MODEL_BYTES = sum(spec.size_bytes for spec in SPECS) + ROW_BYTES
+
+Tag = tuple[int, int]
+"""Generation and step."""
+
+
+def own_bytes(worker: int) -> int:
+    return ROW_BYTES if worker == 0 else 0
+
+
+def stage_share(storage: Storage, name: str, tag: Tag, share: Share) -> Shard:
+    """Writes the share of one worker; `tag` is what its snapshot says. Raises StorageError."""
+    row = f"{tag[0]:08d}{tag[1]:08d}".encode()
+    pieces = [*share.pieces, Piece(OWN, ROW_BYTES)] if share.worker == 0 else list(share.pieces)
+    if not pieces:
+        return Shard(share.worker, "", 0, ())
+    file = storage.stage(tag[0], name)
+    entries: list[Entry] = []
+    offset = 0
+    try:
+        for piece in pieces:
+            data = row * (piece.size_bytes // ROW_BYTES)
+            file.write_at(offset, data)
+            shape = (_ROWS.get(piece.tensor, 1), ROW_BYTES)
+            part = None if piece.rows is None else (piece.rows, Extent(0, ROW_BYTES))
+            entries.append(Entry(piece.tensor, UINT8, shape, offset, len(data), crc32c(data), part))
+            offset += len(data)
+        return Shard(share.worker, file.seal(), offset, tuple(entries))
+    except StorageError:
+        file.abandon()
+        raise
+
+
+def read_tag(storage: Storage, name: str) -> Tag:
+    """Reads a whole checkpoint, checksums and all. Raises CorruptData if it is not one capture, complete."""
+    reader = BundleReader(storage, name)
+    if set(reader.tensors) != {*_ROWS, OWN}:
+        raise CorruptCheckpoint(name, f"it has the tensors {sorted(reader.tensors)}")
+    rows = {bytes(row) for tensor in reader.tensors for row in reader.read(tensor).data.reshape(-1, ROW_BYTES)}
+    if len(rows) != 1:
+        raise CorruptCheckpoint(name, f"it is a mixture of {sorted(rows)}")
+    (row,) = rows
+    return int(row[:8]), int(row[8:])

@@ -1,0 +1,190 @@
+"""One process of the simulated job: a real Agent, a training thread, and on the chief a real Coordinator and Committer.
+
+What the runtime does with threads is done here with events of the world's one queue: an effect that takes time has its
+outcome later, and a process that has died does nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from simulated.chief import Chief
+from simulated.disk import Crash, Disk
+from simulated.model import DIGEST, SPECS, Tag, own_bytes, read_tag, stage_share
+from simulated.training import Training
+
+from distckpt.errors import CorruptData, ObjectMissing, StorageError, StorageNoSpace, cause_of
+from distckpt.protocol import effects, events
+from distckpt.protocol.agent import Agent
+from distckpt.protocol.messages import Join, Sender
+from distckpt.protocol.plan import plan
+
+if TYPE_CHECKING:
+    from simulated.world import World
+
+
+class Process:
+    """`generation` is 0 until the chief has begun it (the chief) or told it (the others)."""
+
+    def __init__(self, world: World, worker: int, incarnation: str, start: int) -> None:
+        self.world = world
+        self.worker = worker
+        self.incarnation = incarnation
+        self.start = start
+        self.alive = True
+        self._doomed = False
+        self.disk = Disk(world.storage, self, world.checker.changed)
+        self.chief: Chief | None = Chief(self) if worker == 0 else None
+        self.training = Training(self)
+        self.agent: Agent | None = None
+        self.me = Sender(world.job, 0, worker, incarnation)
+        self._snapshots: dict[int, Tag] = {}
+        self._tick_at = float("inf")
+
+    def __str__(self) -> str:
+        return f"{self.incarnation}(worker {self.worker}, generation {self.me.generation})"
+
+    # ------------------------------------------------------------------------------------------------- life and death
+
+    def begin(self, generation: int) -> None:
+        """Starts the agent in `generation`."""
+        self.me = Sender(self.world.job, generation, self.worker, self.incarnation)
+        probe = f".distckpt/probe/{generation:08d}-{self.incarnation}"
+        try:
+            self.disk.put(probe, self.incarnation.encode())
+        except StorageError:
+            self.die("cannot write its probe")
+            return
+        join = Join(self.world.faults.world_size, "host", self.worker, probe)
+        self.agent = Agent(self.me, join, self.world.deadlines, "chief:1")
+        self.handle(events.Started())
+        self.training.begin()
+
+    def die(self, why: str) -> None:
+        if self.alive:
+            self.alive = False
+            self.world.tell(f"{self} dies: {why}")
+            self.world.died(self)
+
+    def guarded(self, act: Callable[[], object]) -> None:
+        """Runs `act` as this process; a Crash kills it."""
+        if not self.alive:
+            return
+        try:
+            act()
+        except Crash as crash:
+            self.die(f"crash at {crash}")
+
+    # -------------------------------------------------------------------------------------------------- disk trouble
+
+    def before(self, operation: str, key: str) -> None:
+        world, rng, faults = self.world, self.world.rng, self.world.faults
+        if not self.alive or self._doomed:
+            raise Crash(operation)
+        if faults.crash and rng.random() < faults.crash:
+            self._crash(f"{operation} {key}")
+        if faults.stall and world.may_stall and rng.random() < faults.stall:
+            world.stall(self, rng.uniform(0.1, 8.0), f"{operation} {key}")
+            if not self.alive:
+                raise Crash(operation)
+        if faults.refused and rng.random() < faults.refused:
+            raise StorageError(f"simulated: {operation} {key} is refused", key)
+
+    def _crash(self, where: str) -> None:
+        """From here on nothing that the process does has an effect, not even what it does on its way out."""
+        self._doomed = True
+        raise Crash(where)
+
+    def after(self, operation: str, key: str) -> bool:
+        faults, rng = self.world.faults, self.world.rng
+        if faults.crash and rng.random() < faults.crash:
+            self._crash(f"the end of {operation} {key}")
+        return bool(faults.unclear) and rng.random() < faults.unclear
+
+    # ------------------------------------------------------------------------------------------------------- the agent
+
+    def handle(self, event: events.AgentEvent) -> None:
+        """The agent handles `event` and what follows is done."""
+        if not self.alive or self.agent is None:
+            return
+        for effect in self.agent.handle(event, self.world.now):
+            self._perform(effect)
+        self._watch_clock()
+
+    def _watch_clock(self) -> None:
+        assert self.agent is not None
+        deadline = self.agent.next_deadline()
+        if deadline is not None and deadline < self._tick_at:
+            self._tick_at = deadline
+            self.world.at(deadline - self.world.now, self._tick)
+
+    def _tick(self) -> None:
+        if self.world.now >= self._tick_at:
+            self._tick_at = float("inf")
+            self.handle(events.Tick())
+
+    def _perform(self, effect: effects.AgentEffect) -> None:
+        world = self.world
+        match effect:
+            case effects.Tell(envelope):
+                world.network.to_coordinator(self, envelope)
+            case effects.Proceed(ordinal):
+                world.at(world.rng.uniform(0, 0.5), lambda: self._capture(ordinal))
+            case effects.DescribeSpecs(number, _):
+                world.at(0, lambda: self.handle(events.SpecsGiven(number, SPECS)))
+            case effects.WriteShare():
+                world.at(world.writing_time(), lambda: self.guarded(lambda: self._write(effect)))
+            case effects.DropSnapshot(ordinal):
+                world.checker.require(ordinal in self._snapshots, f"{self}: a snapshot is dropped twice")
+                del self._snapshots[ordinal]
+            case effects.Discard(_, handles):
+                world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
+            case effects.VerifyPart(number, name, _, _):
+                world.at(world.rng.uniform(0, 0.5), lambda: self._verify(number, name))
+            case effects.Resolve() | effects.RestoreResolved() | effects.Stopped():
+                self.training.hear(effect)
+
+    def request_save(self, ordinal: int, step: int, *, captured: bool) -> None:
+        if captured:
+            self._snapshots[ordinal] = (self.me.generation, step)
+        own = own_bytes(self.worker)
+        asked = events.SaveRequested(ordinal, step, f"ckpt-{step}", DIGEST, own, {"loss": 1.0 / step}, captured)
+        self.handle(asked)
+
+    def _capture(self, ordinal: int) -> None:
+        if not self.alive:
+            return
+        if self.world.rng.random() < self.world.faults.capture_failed:
+            cause = cause_of(RuntimeError("simulated: capture failed"), self.worker)
+            self.handle(events.SaveFailedLocally(ordinal, cause))
+            return
+        self._snapshots[ordinal] = (self.me.generation, self.training.step)
+        self.handle(events.Captured(ordinal))
+
+    def _write(self, effect: effects.WriteShare) -> None:
+        share = plan(SPECS, effect.own_bytes)[self.worker]
+        name = f"{effect.round:08d}-{self.incarnation}"
+        try:
+            if self.world.rng.random() < self.world.faults.write_failed:
+                raise StorageNoSpace("simulated: no space left")
+            shard = stage_share(self.disk, name, self._snapshots[effect.ordinal], share)
+        except StorageError as error:
+            self.handle(events.ShareFailed(effect.round, cause_of(error, self.worker)))
+        else:
+            self.handle(events.ShareWritten(effect.round, shard))
+
+    def _discard(self, handles: tuple[str, ...]) -> None:
+        for handle in handles:
+            try:
+                self.disk.discard(handle)
+            except StorageError as error:
+                self.world.tell(f"{self}: {error}")
+
+    def _verify(self, number: int, name: str) -> None:
+        try:
+            read_tag(self.disk, name)
+        except (CorruptData, ObjectMissing) as error:
+            self.handle(events.VerifyDone(number, name, str(error)))
+        else:
+            self.handle(events.VerifyDone(number, name))

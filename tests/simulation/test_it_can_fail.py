@@ -1,0 +1,97 @@
+"""The simulation finds what it is there to find: each test breaks one rule, and it is caught within a few schedules."""
+
+import math
+
+import pytest
+from simulated.checker import Violation
+from simulated.world import run
+
+from distckpt.commit import committer
+from distckpt.journal.log import Journal
+from distckpt.journal.names import slot_key
+from distckpt.journal.records import Entry
+from distckpt.model import Cause, Checkpoint
+from distckpt.protocol.agent import Agent
+from distckpt.protocol.agent_save import Saving
+from distckpt.protocol.effects import Discard
+from distckpt.protocol.messages import Committed
+from distckpt.protocol.requests import Request, Stage
+from distckpt.protocol.retention import select_retired
+from distckpt.protocol.rounds import Rounds
+from distckpt.protocol.save_round import SaveRound
+
+SEEDS = 1000
+
+
+def violation(**emphasis: float) -> str:
+    """The first one that is found."""
+    for seed in range(SEEDS):
+        try:
+            run(seed, **emphasis)
+        except Violation as found:
+            return str(found).splitlines()[0]
+    return f"none in {SEEDS} schedules"
+
+
+def test_shards_of_another_round_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_save(self: Rounds, _number: int) -> SaveRound | None:
+        return self.current if isinstance(self.current, SaveRound) else None
+
+    monkeypatch.setattr(Rounds, "_open_save", open_save)
+    assert "I1" in violation(slow=0.4, repeat=0.3, write_failed=0.3, write_slow=0.5, crash=0.0, heal_at=30.0)
+
+
+def test_workers_at_different_steps_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SaveRound, "_check_same_step", lambda *_: None)
+    assert "I1" in violation()
+
+
+def test_a_journal_without_fencing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def place(self: Journal, entry: Entry, data: bytes) -> None:
+        self._storage.put(slot_key(entry.slot), data)
+
+    monkeypatch.setattr(Journal, "_place", place)
+    assert "Violation" in violation(zombie=1.0, stall=0.05)
+
+
+def test_a_guess_in_place_of_an_unknown_outcome_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Saving.give_up
+
+    def guess(self: Saving, cause: Cause) -> None:
+        current = self.current
+        if current is not None and current.stage is Stage.WRITTEN:
+            step = current.announce.step
+            self._resolve(current, Committed(current.round, current.ordinal, Checkpoint(f"ckpt-{step}", step, 0.0, 1)))
+        else:
+            honest(self, cause)
+
+    monkeypatch.setattr(Saving, "give_up", guess)
+    assert "I2" in violation()
+
+
+def test_a_shard_thrown_away_after_it_was_handed_in_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Saving.give_up
+
+    def throw_away(self: Saving, cause: Cause) -> None:
+        if self.current is not None and self.current.shard is not None:
+            self._outbox.do(Discard(self.current.round, (self.current.shard.handle,)))
+        honest(self, cause)
+
+    monkeypatch.setattr(Saving, "give_up", throw_away)
+    assert "I2" in violation()
+
+
+def test_a_wait_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Agent, "_unreachable_at", lambda *_: math.inf)
+    monkeypatch.setattr(Request, "give_up_at", property(lambda _: math.inf))
+    assert "I5" in violation()
+
+
+def test_retention_that_removes_the_newest_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "select_retired", lambda live, *_: tuple(each.name for each in live))
+    assert "I4" in violation()
+
+
+def test_retention_that_forgets_the_leases_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "select_retired", lambda live, policy, _: select_retired(live, policy, ()))
+    assert "I4" in violation(stall=0.0, crash=0.0)
