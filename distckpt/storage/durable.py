@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,13 +85,14 @@ def sync_folder(folder: Path) -> None:
 def make_folders(folder: Path, top: Path) -> None:
     """Makes the folders from below `top` (which must exist) to `folder`, each name durable in its parent.
 
-    A name that exists is made durable too: whoever made it may not have come so far.
+    A name that exists is made durable too: whoever made it may not have come so far. FileNotFoundError: another process
+    removed one meanwhile.
     """
     chain = [folder, *folder.parents]
     for each in reversed(chain[: chain.index(top)]):
         try:
             each.mkdir()
         except FileExistsError:
-            if each.is_symlink() or not each.is_dir():
+            if not stat.S_ISDIR(each.lstat().st_mode):
                 raise
         sync_folder(each.parent)

@@ -31,7 +31,8 @@ class StagedFile(Protocol):
     def seal(self) -> str:
         """Makes the content durable and returns the handle that `publish` and `discard` take.
 
-        An fsync that failed is never tried again on the same file: it raises, and the file must be staged anew.
+        An fsync that failed is never tried again on the same file: it raises, and the file must be staged anew. It
+        raises also where another process has discarded the file meanwhile.
         """
 
     def abandon(self) -> None:

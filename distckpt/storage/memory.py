@@ -82,6 +82,10 @@ class MemoryStorage:
         with self._lock:
             return sorted(self._staged)
 
+    def holds(self, handle: str, file: MemoryStagedFile) -> bool:
+        """Whether `handle` still is `file`."""
+        return self._staged.get(handle) is file
+
 
 class MemoryStagedFile:
     """See `StagedFile`. Publishing it before it is sealed is an error here, where on POSIX it could not be noticed."""
@@ -95,7 +99,7 @@ class MemoryStagedFile:
 
     def write_at(self, offset: int, data: Bytes) -> None:
         with self._lock:
-            self._require_open("write")
+            self._require("open", "write")
             view = view_of(data)
             if len(self._data) < offset and view:
                 self._data.extend(bytes(offset - len(self._data)))
@@ -104,22 +108,23 @@ class MemoryStagedFile:
     def seal(self) -> str:
         with self._lock:
             if self._state != "sealed":
-                self._require_open("seal")
-                self._state = "sealed"
+                self._require("open", "seal")
+                self._state = "sealed" if self._storage.holds(self._handle, self) else "removed"
+                self._require("sealed", "seal")
             return self._handle
 
     def abandon(self) -> None:
         with self._lock:
             if self._state == "open":
                 self._state = "abandoned"
-        self._storage.discard(self._handle)
+        if self._storage.holds(self._handle, self):
+            self._storage.discard(self._handle)
 
     def content(self) -> bytes:
         """What was sealed. Raises StorageError before that."""
-        if self._state != "sealed":
-            raise StorageError(f"publish {self._handle}: the file is {self._state}, not sealed", self._handle)
+        self._require("sealed", "publish")
         return bytes(self._data)
 
-    def _require_open(self, operation: str) -> None:
-        if self._state != "open":
+    def _require(self, state: str, operation: str) -> None:
+        if self._state != state:
             raise StorageError(f"{operation} {self._handle}: the file is {self._state}: stage a new one", self._handle)

@@ -34,7 +34,7 @@ from distckpt.storage.link import link_if_absent
 from distckpt.storage.posix_staged import PosixStagedFile
 
 _T = TypeVar("_T")
-_FOLDER_ATTEMPTS = 5
+_FOLDER_ATTEMPTS = 20
 _LEFTOVER_AGE_S = 86_400.0
 
 
@@ -74,10 +74,10 @@ class PosixStorage:
             self._temporary("put_if_absent", key, data, 0o666) as temporary,
             explained("put_if_absent", key),
         ):
-            created = self._in_folder(target, lambda: link_if_absent(temporary, target, data))
+            created = self._in_folder(target, lambda: link_if_absent(temporary, target, data), temporary)
         if created:
             try:
-                sync_folder(target.parent)
+                _sync_names(target.parent)
             except OSError as error:
                 raise OutcomeUnknown(f"put_if_absent {key}: exists, but may not be durable: {error}") from error
         return created
@@ -88,8 +88,8 @@ class PosixStorage:
             self._temporary("put", key, data, 0o600 if private else 0o666) as temporary,
             explained("put", key),
         ):
-            self._in_folder(target, lambda: temporary.replace(target))
-            sync_folder(target.parent)
+            self._in_folder(target, lambda: temporary.replace(target), temporary)
+            _sync_names(target.parent)
 
     def delete(self, key: str) -> None:
         self._remove("delete", key, self._path(key))
@@ -130,13 +130,12 @@ class PosixStorage:
         source, target = self._staged_path(handle), self._path(key)
         with explained("publish", key):
             try:
-                self._in_folder(target, lambda: source.rename(target))
+                self._in_folder(target, lambda: source.rename(target), source)
             except FileNotFoundError:
                 if not target.exists():
                     raise ObjectMissing(f"publish {key}: neither it nor the staged {handle} exists", key) from None
-            sync_folder(target.parent)
-            with suppress(FileNotFoundError):  # the staging folder was empty, and someone removed it
-                sync_folder(source.parent)
+            _sync_names(target.parent)
+            _sync_names(source.parent)
 
     def staged_size(self, handle: str) -> int:
         with found("size", handle):
@@ -168,22 +167,22 @@ class PosixStorage:
                 raise StorageError(f"{name}: the folder {folder} is a symbolic link: it is not followed", name)
         raise AssertionError(f"{path} is not below {self._root}")
 
-    def _in_folder(self, path: Path, action: Callable[[], _T]) -> _T:
-        """Does `action`, which makes `path`, in a folder that exists and is durable.
+    def _in_folder(self, path: Path, action: Callable[[], _T], source: Path | None = None) -> _T:
+        """Does `action`, which makes `path` (of `source`), in a folder that exists and is durable.
 
         Another process may remove the folder, empty, at any time: then it is made again.
         """
-        for _ in range(_FOLDER_ATTEMPTS):
-            if path.parent not in self._known:
-                make_folders(path.parent, self._root)
-                self._known.add(path.parent)
+        for attempt in range(_FOLDER_ATTEMPTS):
             try:
+                if path.parent not in self._known:
+                    make_folders(path.parent, self._root)
+                    self._known.add(path.parent)
                 return action()
             except FileNotFoundError:
-                if path.parent.is_dir():
-                    raise
                 self._known.discard(path.parent)
-        raise FileNotFoundError(errno.ENOENT, f"the folder {path.parent} vanishes again and again")
+                if attempt == _FOLDER_ATTEMPTS - 1 or (source is not None and not os.path.lexists(source)):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
     def _temporary(self, operation: str, key: str, data: Bytes, mode: int) -> Iterator[Path]:
@@ -240,7 +239,7 @@ class PosixStorage:
         with explained(operation, key):
             with suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink(missing_ok=True)
-                sync_folder(path.parent)
+                _sync_names(path.parent)
             hidden = self._root / HIDDEN
             for folder in path.parents:
                 if hidden not in folder.parents:
@@ -268,3 +267,9 @@ class PosixStorage:
         for folder in (self._root / STAGING).glob("*"):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _sync_names(folder: Path) -> None:
+    """Makes the names in `folder` durable, if it is still there: an empty one may be removed by anyone."""
+    with suppress(FileNotFoundError):
+        sync_folder(folder)

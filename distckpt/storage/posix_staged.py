@@ -26,6 +26,8 @@ class PosixStagedFile:
         self._path = path
         self._handle = handle
         self._fd: int | None = fd
+        self._closed: os.stat_result | None = None  # what it was when its descriptor was closed
+        self._removed = False
         self._state: State = "open"
         self._writing = 0
         self._lock = Lock()
@@ -56,16 +58,21 @@ class PosixStagedFile:
             with explained("seal", self._handle):
                 try:
                     os.fsync(fd)
+                    sync_folder(self._path.parent)
+                    there = self._is_there()
                 finally:
                     self._close_when_unused()
-                sync_folder(self._path.parent)
+            if not there:
+                raise StorageError(f"seal {self._handle}: another process has removed it", self._handle)
             self._state = "sealed"
             return self._handle
 
     def abandon(self) -> None:
         self._leave_open("abandoned")
         with explained("abandon", self._handle):
-            self._path.unlink(missing_ok=True)
+            if not self._removed and self._is_there():
+                self._path.unlink(missing_ok=True)
+            self._removed = True
         with self._lock:
             self._close_when_unused()
 
@@ -73,6 +80,20 @@ class PosixStagedFile:
         if self._state != "open" or self._fd is None:
             raise StorageError(f"{operation} {self._handle}: the file is {self._state}: stage a new one", self._handle)
         return self._fd
+
+    def _is_there(self) -> bool:
+        """Whether the name is still this file's: a later generation discards what earlier ones left in staging.
+
+        The inode number of a removed file is used again, but not while it is open; after that the times tell.
+        """
+        try:
+            found = self._path.lstat()
+        except FileNotFoundError:
+            return False
+        if self._fd is not None:
+            return os.path.samestat(found, os.fstat(self._fd))
+        closed = self._closed
+        return closed is not None and os.path.samestat(found, closed) and found.st_ctime_ns == closed.st_ctime_ns
 
     def _leave_open(self, state: State) -> None:
         with self._lock:
@@ -82,4 +103,5 @@ class PosixStagedFile:
     def _close_when_unused(self) -> None:
         if self._state != "open" and not self._writing and self._fd is not None:
             fd, self._fd = self._fd, None
+            self._closed = os.fstat(fd)
             os.close(fd)

@@ -207,3 +207,17 @@ def test_a_name_is_staged_once(storage: Storage) -> None:
     with pytest.raises(StorageError, match="1/x"):
         storage.stage(1, "x")
     assert storage.staged() == ["1/x", "2/x"]
+
+
+def test_a_file_that_another_process_discarded_is_not_sealed_and_its_name_is_the_others(storage: Storage) -> None:
+    """As a new generation does to those before it, whose writers may still breathe."""
+    late = storage.stage(1, "x")
+    storage.discard("1/x")
+    late.write_at(0, b"late")
+    with pytest.raises(StorageError, match=r"removed|No such file"):
+        late.seal()
+    abandoned = storage.stage(1, "y")
+    storage.discard("1/y")
+    handle = staged(storage, 1, "y", b"another's")
+    abandoned.abandon()
+    assert storage.staged_size(handle) == 9
