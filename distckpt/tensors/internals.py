@@ -79,10 +79,10 @@ def objects(checkpoint: Any) -> list[Any]:
     return list(found)
 
 
-def children(trackable: Any) -> Mapping[str, Any]:
-    """The objects that `trackable` depends on by name, as it says itself (trackable/base.py); 1 to 3 µs."""
-    found: Mapping[str, Any] = trackable._trackable_children()  # noqa: SLF001 - TensorFlow's own extension point
-    return found
+def asking_for_children(trackable: Any) -> Callable[[], Mapping[str, Any]]:
+    """What asks `trackable` for the objects it depends on by name, 1 to 3 µs a call (trackable/base.py)."""
+    ask: Callable[[], Mapping[str, Any]] = trackable._trackable_children  # noqa: SLF001 - TensorFlow's extension point
+    return ask
 
 
 def attached(checkpoint: Any) -> list[tuple[str, Any]]:

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 
+_ABSENT = "No such file or directory"
+
 
 def restore(checkpoint: Any, path: str) -> Any:
     """Restores `checkpoint` (a tf.train.Checkpoint) from the prefix `path`; returns TensorFlow's load status.
@@ -25,8 +27,17 @@ def restore(checkpoint: Any, path: str) -> Any:
     """
     try:
         return checkpoint.restore(path)
-    except tf.errors.NotFoundError as error:
-        raise ObjectMissing(f"{path}: {error.message}", path) from error
-    except (tf.errors.DataLossError, tf.errors.OutOfRangeError, IndexError) as error:
-        # The reader of the object graph says IndexError for OutOfRange: a file that is too short.
-        raise CorruptCheckpoint(path, str(error)) from error
+    except (tf.errors.OpError, IndexError) as error:
+        if isinstance(error, tf.errors.NotFoundError) or _ABSENT in str(error):
+            raise ObjectMissing(f"{path}: {error}", path) from error
+        if _is_corruption(error):
+            raise CorruptCheckpoint(path, str(error)) from error
+        raise
+
+
+def _is_corruption(error: BaseException) -> bool:
+    """The object graph comes through another reader, whose errors are bare OpErrors and, where a file is too short,
+    IndexErrors (training/py_checkpoint_reader.py).
+    """
+    known = (tf.errors.DataLossError, tf.errors.OutOfRangeError, IndexError)
+    return isinstance(error, known) or type(error) is tf.errors.OpError

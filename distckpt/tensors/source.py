@@ -16,6 +16,7 @@ from distckpt.errors import ConfigurationError, UnsupportedState
 from distckpt.model import Place, TensorSpec
 from distckpt.protocol.plan import specs_digest
 from distckpt.tensors import internals
+from distckpt.tensors.aggregation import Aggregation
 from distckpt.tensors.foreign import saver_payloads
 from distckpt.tensors.layout import Layout, fixed_spec, parse_slice
 from distckpt.tensors.snapshot import OwnTensor, Snapshot
@@ -32,6 +33,7 @@ class Source:
     def __init__(self, checkpoint: Any, place: Place) -> None:
         self._checkpoint = checkpoint
         self._place = place
+        self._aggregation = Aggregation()
         self._tracked: Tracked | None = None
         self._layout: Layout | None = None
 
@@ -57,8 +59,7 @@ class Source:
             saved = [payload for name, objects in tracked.savers.items() for payload in saver_payloads(name, objects)]
         tensors = _read_all(tracked.replicated)
         layout = self._layout_of(tracked, tensors)
-        for item in tracked.aggregated:
-            tensors[item.key] = _evaluate(item.key, item.value)
+        tensors.update(self._aggregation.read(tracked.aggregated))
         return Snapshot(layout, tensors, given, saved)
 
     def _refresh(self) -> Tracked:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from distckpt.errors import UnsupportedState
 from distckpt.tensors.cluster import cluster_place
 from distckpt.tensors.source import Source
 
@@ -47,7 +48,7 @@ def aggregating_variables(strategy: Any) -> Content:
     with strategy.scope():
         for aggregation, dtype in [("SUM", tf.int64), *((name, tf.float32) for name in AGGREGATIONS)]:
             held[f"{aggregation}_{dtype.name}".lower()] = tf.Variable(
-                tf.cast([1, 2, 3], dtype),
+                tf.cast(tf.range(64), dtype),
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation[aggregation],
@@ -56,9 +57,8 @@ def aggregating_variables(strategy: Any) -> Content:
     def on_replica() -> None:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         for variable in held.values():
-            variable.assign_add(
-                tf.cast(tf.cast(replica + 1, tf.float32) / 0.3 + 0.1, variable.dtype) * tf.ones_like(variable)
-            )
+            noise = tf.random.stateless_normal([64], [replica, 7]) * 100.0
+            variable.assign_add(tf.cast(noise, variable.dtype))
 
     step = tf.function(lambda: strategy.run(on_replica))
     step()
@@ -113,12 +113,36 @@ def problems_of(strategy: Any, content: Callable[[Any], Content]) -> list[str]:
     return found + comparing.compare(checkpoint, source.capture())
 
 
+def tracing_problems(strategy: Any) -> list[str]:
+    """Tracing numbers the collectives: it must not depend on what only one worker tracks."""
+    checkpoint, _ = aggregating_variables(strategy)
+    source = Source(checkpoint, cluster_place(strategy))
+    source.capture()
+    traced = source._aggregation._function
+    checkpoint.own = tf.Variable(1.0)
+    source.capture()
+    return [] if source._aggregation._function is traced else ["traced again for a variable that does not aggregate"]
+
+
+def refusal_problems(strategy: Any) -> list[str]:
+    with strategy.scope():
+        on_read = tf.VariableSynchronization.ON_READ
+        variable = tf.Variable(1.0, trainable=False, synchronization=on_read, aggregation=tf.VariableAggregation.NONE)
+    try:
+        Source(tf.train.Checkpoint(variable=variable), cluster_place(strategy)).capture()
+    except UnsupportedState as error:
+        return [] if str(error).startswith("variable/") else [f"the refusal does not name the variable: {error}"]
+    return ["what has no aggregation was captured"]
+
+
 def main() -> None:
     devices = int(sys.argv[1])
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
     found = {name: problems_of(strategy, content) for name, content in CHECKS.items()}
+    found["tracing"] = tracing_problems(strategy)
+    found["refusal"] = refusal_problems(strategy)
     sys.stdout.write(json.dumps(found) + "\n")
 
 
