@@ -201,9 +201,13 @@ _TRAVELLERS: dict[str, type[SaveAborted | FatalError | OutcomeUnknown]] = {
     )
 }
 
+_CORRUPTIONS: dict[str, type[CorruptData]] = {cls.__name__: cls for cls in (CorruptCheckpoint, NoRestorableCheckpoint)}
+
 
 def error_from(cause: Cause) -> DistckptError:
     """The error that `cause` stands for, to be raised on a worker other than the one where it arose."""
+    if cause.kind in _CORRUPTIONS:
+        return _CORRUPTIONS[cause.kind]("restore", cause.message)
     return _TRAVELLERS.get(cause.kind, SaveAborted)(cause.message, cause.worker)
 
 

@@ -26,6 +26,7 @@ from distckpt.runtime.lane import Lane
 from distckpt.runtime.session import Session, close_when_forgotten, open_session
 from distckpt.runtime.ticket import SaveRequest, SaveTicket
 from distckpt.tensors import cluster
+from distckpt.tensors.restore import restore
 from distckpt.tensors.source import Source
 
 log = logging.getLogger("distckpt")
@@ -96,7 +97,12 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._closed = False
         self._source = Source(checkpoint, place)
         self._session: Session = open_session(
-            self.directory, place, cluster.ClusterBoard(), self._retention, options or Options(), _weakly(self._on_commit)
+            self.directory,
+            place,
+            cluster.ClusterBoard(),
+            self._retention,
+            options or Options(),
+            _weakly(self._on_commit),
         )
         self._remember(self._session.checkpoints)
         close_when_forgotten(self, self._session)
@@ -133,13 +139,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
 
         `step` is the number of the step that has ended. Returns and raises as `save` does.
         """
+        self._check_open()
         ticket = self._in_flight
         if ticket is not None and ticket.outcome.error is not None:
             self.wait()
         self._session.agent.progress(step)
         if self._save_policy is None or not self._save_policy.due(step):
             return None
-        self._check_open()
         self.checkpoint.save_counter.assign_add(1)
         return self._save(step, metrics, None)
 
@@ -193,7 +199,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             if self._init_fn is not None:
                 self._init_fn()
             return None
-        self.checkpoint.restore(path)
+        restore(self.checkpoint, path)
         if self._checkpoint_interval is not None:
             self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
         return path
@@ -205,7 +211,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         "best:METRIC:min" and "best:METRIC:max". Returns TensorFlow's status object, for `assert_consumed()` and its
         like. Raises CorruptCheckpoint, NoRestorableCheckpoint, ConfigurationError.
         """
-        return self.checkpoint.restore(self._agreed_path(self._selector(step)))
+        path = self._agreed_path(self._selector(step))
+        return restore(self.checkpoint, path) if path else self.checkpoint.restore(None)
 
     def _selector(self, step: int | str | None) -> str:
         if step is None:

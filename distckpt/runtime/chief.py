@@ -61,7 +61,7 @@ class ChiefSide:
     world_size: int
     options: Options
     policy: Policy
-    deliver: Callable[[CoordinatorEnvelope], None]
+    deliver: Callable[[CoordinatorEnvelope], None] = lambda _: None  # until it has joined, nothing is said to it
     coordinator: CoordinatorRuntime = field(init=False)
     _server: CoordinatorServer | None = None
     _rendezvous: str = ""

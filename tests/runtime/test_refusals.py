@@ -95,7 +95,7 @@ def test_workers_of_a_job_whose_chief_never_comes_say_so(tmp_path: Path, new_job
     def no_chief(*_: Any) -> None:
         raise errors.DirectoryNotWritable("gone")
 
-    monkeypatch.setattr("distckpt.runtime.session._open_chief", no_chief)
+    monkeypatch.setattr("distckpt.runtime.session.begin_generation", no_chief)
     begun = job.begin(2)
     with pytest.raises(errors.CoordinatorUnreachable, match="same CheckpointManagers"):
         begun[1].result(30)
