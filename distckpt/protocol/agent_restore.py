@@ -20,14 +20,15 @@ from distckpt.protocol.messages import (
 from distckpt.protocol.requests import Outbox, Request, Stage
 
 _TABLE: Mapping[Stage, tuple[Stage, ...]] = {
-    Stage.ASKED: (Stage.VERIFYING, Stage.RESOLVED),
-    Stage.VERIFYING: (Stage.VERIFYING, Stage.VERIFIED, Stage.RESOLVED),
-    Stage.VERIFIED: (Stage.VERIFYING, Stage.RESOLVED),
-    Stage.RESOLVED: (),
+    Stage.ASKED: (Stage.VERIFYING, Stage.DONE, Stage.FAILED),
+    Stage.VERIFYING: (Stage.VERIFYING, Stage.VERIFIED, Stage.FAILED),
+    Stage.VERIFIED: (Stage.VERIFYING, Stage.DONE, Stage.FAILED),
+    Stage.DONE: (),
+    Stage.FAILED: (),
 }
 
 
-class RestoreAttempt(Request):
+class RestoreAsked(Request):
     def __init__(self, asked: RestoreRequested, now: float, patience_s: float) -> None:
         what = f"restore of {asked.selector}"
         super().__init__(
@@ -41,7 +42,7 @@ class Restoring:
     """`current` is the outstanding restore; `apology` as in Saving."""
 
     def __init__(self, outbox: Outbox, patience_s: float) -> None:
-        self.current: RestoreAttempt | None = None
+        self.current: RestoreAsked | None = None
         self.apology: Failed | None = None
         self._outbox = outbox
         self._patience_s = patience_s
@@ -57,7 +58,7 @@ class Restoring:
                 f"restore {event.ordinal} was requested while {self.current.ordinal} is outstanding"
             )
         self.apology = None
-        self.current = RestoreAttempt(event, self._outbox.now, self._patience_s)
+        self.current = RestoreAsked(event, self._outbox.now, self._patience_s)
 
     def refuse(self, event: RestoreRequested, cause: Cause) -> None:
         """Resolves a request that comes after the end."""
@@ -84,7 +85,7 @@ class Restoring:
         if self._verifying(event.round) is not None:
             self.give_up(event.cause)
 
-    def _verifying(self, number: int) -> RestoreAttempt | None:
+    def _verifying(self, number: int) -> RestoreAsked | None:
         current = self.current
         return current if current is not None and (current.round, current.stage) == (number, Stage.VERIFYING) else None
 
@@ -107,8 +108,10 @@ class Restoring:
         self._outbox.tell(self.apology)
         self._resolve(current, cause)
 
-    def _resolve(self, current: RestoreAttempt, result: RestoreDecided | Cause) -> None:
-        why = result.message if isinstance(result, Cause) else f"decided: {result.name}"
-        current.machine.go(Stage.RESOLVED, why, self._outbox.now)
+    def _resolve(self, current: RestoreAsked, result: RestoreDecided | Cause) -> None:
+        if isinstance(result, Cause):
+            current.machine.go(Stage.FAILED, result.message, self._outbox.now)
+        else:
+            current.machine.go(Stage.DONE, f"decided: {result.name}", self._outbox.now)
         self.current = None
         self._outbox.do(RestoreResolved(current.ordinal, result))

@@ -22,15 +22,16 @@ from distckpt.protocol.messages import (
 from distckpt.protocol.requests import Outbox, Request, Stage
 
 _TABLE: Mapping[Stage, tuple[Stage, ...]] = {
-    Stage.ASKED: (Stage.CAPTURING, Stage.WRITING, Stage.RESOLVED),
-    Stage.CAPTURING: (Stage.WRITING, Stage.RESOLVED),
-    Stage.WRITING: (Stage.WRITTEN, Stage.RESOLVED),
-    Stage.WRITTEN: (Stage.RESOLVED,),
-    Stage.RESOLVED: (),
+    Stage.ASKED: (Stage.CAPTURING, Stage.WRITING, Stage.FAILED),
+    Stage.CAPTURING: (Stage.WRITING, Stage.FAILED),
+    Stage.WRITING: (Stage.WRITTEN, Stage.FAILED),
+    Stage.WRITTEN: (Stage.DONE, Stage.FAILED),
+    Stage.DONE: (),
+    Stage.FAILED: (),
 }
 
 
-class SaveRequest(Request):
+class SaveAsked(Request):
     def __init__(self, asked: SaveRequested, now: float, patience_s: float) -> None:
         what = f"save of step {asked.step}"
         super().__init__(
@@ -46,7 +47,7 @@ class Saving:
     """`current` is the outstanding save; `apology` tells the coordinator of one that failed here, until it answers."""
 
     def __init__(self, outbox: Outbox, patience_s: float) -> None:
-        self.current: SaveRequest | None = None
+        self.current: SaveAsked | None = None
         self.apology: Failed | None = None
         self._outbox = outbox
         self._patience_s = patience_s
@@ -68,7 +69,7 @@ class Saving:
                 f"save {event.ordinal} was requested while save {self.current.ordinal} is outstanding"
             )
         self.apology = None
-        self.current = SaveRequest(event, self._outbox.now, self._patience_s)
+        self.current = SaveAsked(event, self._outbox.now, self._patience_s)
 
     def refuse(self, event: SaveRequested, cause: Cause) -> None:
         """Resolves a request that comes after the end."""
@@ -126,7 +127,7 @@ class Saving:
         current.machine.go(Stage.CAPTURING, "decided", self._outbox.now)
         self._outbox.do(Proceed(current.ordinal))
 
-    def _write(self, current: SaveRequest) -> None:
+    def _write(self, current: SaveAsked) -> None:
         current.machine.go(Stage.WRITING, "decided and captured", self._outbox.now)
         self._writing[current.round] = current.ordinal
         self._outbox.do(WriteShare(current.round, current.ordinal, current.announce.step, current.own_bytes))
@@ -135,7 +136,7 @@ class Saving:
         if self._asked(message.ordinal) is not None:
             self._outbox.do(DescribeSpecs(message.round, message.ordinal))
 
-    def _asked(self, ordinal: int) -> SaveRequest | None:
+    def _asked(self, ordinal: int) -> SaveAsked | None:
         """The outstanding save, if it is this one and nothing is decided yet."""
         current = self.current
         return current if current is not None and current.ordinal == ordinal and current.stage is Stage.ASKED else None
@@ -168,9 +169,11 @@ class Saving:
         self.apology = apology
         self._outbox.tell(apology)
 
-    def _resolve(self, current: SaveRequest, result: Committed | Cause) -> None:
-        why = "committed" if isinstance(result, Committed) else result.message
-        current.machine.go(Stage.RESOLVED, why, self._outbox.now)
+    def _resolve(self, current: SaveAsked, result: Committed | Cause) -> None:
+        if isinstance(result, Committed):
+            current.machine.go(Stage.DONE, "committed", self._outbox.now)
+        else:
+            current.machine.go(Stage.FAILED, result.message, self._outbox.now)
         self.current = None
         self._outbox.do(Resolve(current.ordinal, result))
         if current.captured and current.round not in self._writing:

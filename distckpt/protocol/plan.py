@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from distckpt.model import Extent, Piece, Share, TensorSpec
 
@@ -27,14 +27,17 @@ _DTYPES = {
 _Key = tuple[str, tuple[tuple[int, int], ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """All that is written under one name: one tensor, or all parts of one."""
+class _Unit(NamedTuple):
+    """All that is written under one name, one tensor or all parts of one. Sorts largest first, then by name."""
 
+    minus_bytes: int
     name: str
-    size_bytes: int
     rows: int
     """How many rows it may be cut into; 1: it may not."""
+
+    @property
+    def size_bytes(self) -> int:
+        return -self.minus_bytes
 
 
 def plan(specs: Sequence[TensorSpec], own_bytes: Sequence[int]) -> tuple[Share, ...]:
@@ -61,18 +64,21 @@ def plan(specs: Sequence[TensorSpec], own_bytes: Sequence[int]) -> tuple[Share, 
 def _units(specs: Sequence[TensorSpec]) -> list[_Unit]:
     """Largest first, then by name."""
     sizes: dict[str, int] = {}
-    cuts: dict[str, int] = {}
-    seen: set[_Key] = set()
+    rows: dict[str, int] = {}
+    parts: set[_Key] = set()
     for spec in specs:
-        key = _key(spec)
-        if key in seen or (spec.name in sizes and spec.part is None):
-            raise ValueError(f"tensor {spec.name} is there twice")
-        seen.add(key)
-        sizes[spec.name] = sizes.get(spec.name, 0) + spec.size_bytes
-        cuts[spec.name] = spec.shape[0] if spec.divisible and spec.part is None else 1
-    return sorted(
-        (_Unit(name, size, cuts[name]) for name, size in sizes.items()), key=lambda u: (-u.size_bytes, u.name)
-    )
+        name = spec.name
+        if spec.part is None:
+            if name in sizes:
+                raise ValueError(f"tensor {name} is there twice")
+            sizes[name] = spec.size_bytes
+            rows[name] = spec.shape[0] if spec.divisible else 1
+            continue
+        if _key(spec) in parts or name in rows:
+            raise ValueError(f"tensor {name} is there twice")
+        parts.add(_key(spec))
+        sizes[name] = sizes.get(name, 0) + spec.size_bytes
+    return sorted(_Unit(-size, name, rows.get(name, 1)) for name, size in sizes.items())
 
 
 def _place_whole(units: Sequence[_Unit], loads: list[int], pieces: list[list[Piece]]) -> None:

@@ -16,7 +16,8 @@ class Stage(Enum):
     WRITTEN = "written"
     VERIFYING = "verifying"
     VERIFIED = "verified"
-    RESOLVED = "resolved"
+    DONE = "done"
+    FAILED = "failed"
 
 
 class Request:

@@ -171,8 +171,12 @@ class World:
             self._saved_at = self.now
 
     def _kill_one(self) -> None:
+        """Kills one process, or (a scheduler that lost sight of the job) starts the job again beside itself."""
         living = [process for process in self._group if process.alive]
-        if living:
+        if living and not self._restarting and self.rng.random() < self.faults.zombie:
+            self._restarting = True
+            self._restart()
+        elif living:
             self.rng.choice(living).die("killed")
 
     def _heal(self) -> None:

@@ -1,0 +1,71 @@
+"""Retention: what a policy keeps stays, the newest and the leased stay always."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distckpt.model import Checkpoint
+from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest, Policy, select_retired
+
+
+def history(*losses: float | None) -> list[Checkpoint]:
+    return [
+        Checkpoint(f"c{n}", 10 * n, 60.0 * n, 1, metrics={} if loss is None else {"loss": loss})
+        for n, loss in enumerate(losses)
+    ]
+
+
+def kept(policy: Policy, checkpoints: list[Checkpoint], *leased: str) -> list[str]:
+    retired = select_retired(checkpoints, policy, leased)
+    return [checkpoint.name for checkpoint in checkpoints if checkpoint.name not in retired]
+
+
+FIVE = history(0.5, 0.1, 0.9, None, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "names"),
+    [
+        (KeepLatest(2), ["c3", "c4"]),
+        (KeepLatest(9), ["c0", "c1", "c2", "c3", "c4"]),
+        (KeepLatest(None), ["c0", "c1", "c2", "c3", "c4"]),
+        (KeepLatest(0), ["c4"]),
+        (KeepBest("loss", "min"), ["c1", "c4"]),
+        (KeepBest("loss", "max", 2), ["c0", "c2", "c4"]),
+        (KeepBest("accuracy", "max", 2), ["c4"]),
+        (KeepEvery(steps=20), ["c0", "c2", "c4"]),
+        (KeepEvery(seconds=150.0), ["c0", "c3", "c4"]),
+        (AnyOf(KeepLatest(1), KeepBest("loss", "min"), KeepEvery(steps=30)), ["c0", "c1", "c3", "c4"]),
+    ],
+)
+def test_a_policy_keeps_what_it_says(policy: Policy, names: list[str]) -> None:
+    assert kept(policy, FIVE) == names
+
+
+def test_a_leased_checkpoint_is_kept_whatever_the_policy_says() -> None:
+    assert kept(KeepLatest(1), FIVE, "c1") == ["c1", "c4"]
+
+
+def test_a_metric_that_is_not_a_number_is_never_the_best() -> None:
+    assert kept(KeepBest("loss", "min"), history(float("nan"), 0.3, 0.4)) == ["c1", "c2"]
+
+
+def test_nothing_is_retired_where_there_is_nothing() -> None:
+    assert select_retired([], KeepLatest(1), []) == ()
+
+
+def test_every_needs_steps_or_seconds() -> None:
+    with pytest.raises(ValueError, match="either steps or seconds"):
+        KeepEvery()
+
+
+@given(
+    st.lists(st.none() | st.floats(), max_size=20),
+    st.sampled_from([KeepLatest(0), KeepLatest(3), KeepBest("loss", "max", 2), KeepEvery(steps=25), AnyOf()]),
+    st.sets(st.integers(0, 19)),
+)
+def test_the_newest_and_the_leased_always_stay(losses: list[float | None], policy: Policy, leased: set[int]) -> None:
+    checkpoints = history(*losses)
+    stay = set(kept(policy, checkpoints, *(f"c{n}" for n in leased)))
+    assert {c.name for c in checkpoints[-1:]} <= stay
+    assert {f"c{n}" for n in leased if n < len(checkpoints)} <= stay
