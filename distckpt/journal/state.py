@@ -122,8 +122,13 @@ def _quarantine(state: JournalState, slot: int, record: QuarantineRecord) -> Jou
 def _without_files_of(owner: Checkpoint, others: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:
     """`others` without the files that are `owner`'s now, and without those that have none left."""
     owned = {file.name for file in owner.files}
-    stripped = (replace(each, files=tuple(file for file in each.files if file.name not in owned)) for each in others)
-    return tuple(each for each in stripped if each.files)
+    return tuple(left for each in others if (left := _without(each, owned)).files)
+
+
+def _without(checkpoint: Checkpoint, names: set[str]) -> Checkpoint:
+    if names.isdisjoint([file.name for file in checkpoint.files]):
+        return checkpoint
+    return replace(checkpoint, files=tuple(file for file in checkpoint.files if file.name not in names))
 
 
 def _require(legal: bool, slot: int, detail: str) -> None:  # noqa: FBT001 - an assertion's shape
