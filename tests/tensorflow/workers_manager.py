@@ -1,0 +1,157 @@
+"""One of two workers that save and restore through `distckpt.CheckpointManager`; run by test_manager_workers.py.
+
+Usage: workers_manager.py FOLDER, with TF_CONFIG set. Prints one line of JSON: for each story what this worker saw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+import distckpt
+from distckpt.protocol.deadlines import Deadlines
+
+SHORT = distckpt.Options(deadlines=Deadlines(announce_s=3.0))
+
+
+class Worker:
+    """A model with mirrored variables, one that aggregates on read, and a plain one that differs between workers."""
+
+    def __init__(self, strategy: Any, folder: Path) -> None:
+        self.strategy = strategy
+        self.folder = folder
+        self.index = strategy.cluster_resolver.task_id
+        with strategy.scope():
+            self.embedding = tf.Variable(tf.zeros([2000, 32]))
+            self.kernels = [tf.Variable(tf.zeros([64, 64])) for _ in range(4)]
+            self.average = tf.Variable(
+                0.0,
+                trainable=False,
+                synchronization=tf.VariableSynchronization.ON_READ,
+                aggregation=tf.VariableAggregation.MEAN,
+            )
+            self.step = tf.Variable(0, dtype=tf.int64)
+        self.private = tf.Variable(float(self.index))
+        self.checkpoint = tf.train.Checkpoint(
+            embedding=self.embedding, kernels=self.kernels, average=self.average, step=self.step, private=self.private
+        )
+
+        def update() -> None:
+            for variable in (self.embedding, *self.kernels):
+                variable.assign_add(tf.ones_like(variable))
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            self.average.assign_add(tf.cast(replica, tf.float32))
+            self.step.assign_add(1)
+
+        self.train = tf.function(lambda: strategy.run(update))
+
+    def manager(self, name: str, checkpoint: Any = None, **arguments: Any) -> Any:
+        return distckpt.CheckpointManager(
+            checkpoint or self.checkpoint, str(self.folder / name), 3, strategy=self.strategy, **arguments
+        )
+
+    def meet(self) -> None:
+        """A collective: no worker gets past it before all have come."""
+        float(self.average.read_value())
+
+    def values(self) -> list[float]:
+        return [
+            float(self.embedding[0, 0]),
+            float(self.average.read_value()),
+            int(self.step.numpy()),
+            float(self.private),
+        ]
+
+
+def error_of(call: Callable[[], Any]) -> list[str]:
+    try:
+        call()
+    except distckpt.errors.DistckptError as error:
+        return [type(error).__name__, str(error)]
+    return ["", ""]
+
+
+def saves_and_restores(worker: Worker) -> Any:
+    """Blocking saves, then back to the first and to the newest."""
+    with worker.manager("plain") as manager:
+        begun = manager.restore_or_initialize()
+        for _ in range(3):
+            worker.train()
+            manager.save(checkpoint_number=worker.step)
+        report = manager.last_save
+        manager.restore(1)
+        first = worker.values()
+        manager.restore_or_initialize()
+        newest = worker.values()
+    return {
+        "begun": begun,
+        "first": first,
+        "newest": newest,
+        "checkpoints": [Path(path).name for path in manager.checkpoints],
+        "bytes_by_worker": report.bytes_by_worker,
+    }
+
+
+def saves_behind_the_step(worker: Worker) -> Any:
+    with worker.manager("behind", async_save=True, save_policy=distckpt.EverySteps(2)) as manager:
+        start = int(worker.step.numpy())
+        for step in range(1, 7):
+            worker.train()
+            manager.step_end(step)
+        manager.wait()
+        manager.restore(2)
+        return int(worker.step.numpy()) - start
+
+
+def refusals(worker: Worker) -> Any:
+    """Each ends with the same error on both workers, and the next save goes through."""
+    found = {}
+    with worker.manager("refused", options=SHORT) as manager:
+        found["steps"] = error_of(lambda: manager.save(checkpoint_number=100 + worker.index))
+        found["missing"] = ["", ""]
+        if worker.index == 0:  # without distckpt the collective of the average would hang here
+            begun = time.monotonic()
+            found["missing"] = error_of(lambda: manager.save(checkpoint_number=200))
+            found["waited_s"] = time.monotonic() - begun
+        worker.meet()
+        found["after"] = Path(manager.save(checkpoint_number=300)).name
+    odd = {"odd": worker.kernels[0]} if worker.index else {}
+    with worker.manager("odd", tf.train.Checkpoint(alike=worker.step, **odd)) as manager:
+        found["models"] = error_of(lambda: manager.save(checkpoint_number=1))
+    return found
+
+
+def corruption(worker: Worker) -> Any:
+    """The chief breaks the newest: both must take the one before."""
+    with worker.manager("corrupt") as manager:
+        for number in (1, 2):
+            worker.train()
+            manager.save(checkpoint_number=number)
+        if worker.index == 0:
+            shard = worker.folder / "corrupt" / "ckpt-2.data-00001-of-00002"
+            data = bytearray(shard.read_bytes())
+            data[len(data) // 2] ^= 1
+            shard.write_bytes(data)
+        worker.meet()
+        before = int(worker.step.numpy())
+        path = manager.restore_or_initialize()
+        return {"path": Path(path).name, "steps_back": before - int(worker.step.numpy())}
+
+
+def main() -> None:
+    worker = Worker(tf.distribute.MultiWorkerMirroredStrategy(), Path(sys.argv[1]))
+    stories = (saves_and_restores, saves_behind_the_step, refusals, corruption)
+    sys.stdout.write(json.dumps({story.__name__: story(worker) for story in stories}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
