@@ -27,7 +27,7 @@ from distckpt.journal.state import JournalState, apply
 from distckpt.model import Checkpoint, FileRecord
 from distckpt.storage.memory import MemoryStorage
 
-SCHEDULES = int(os.environ.get("DISTCKPT_JOURNAL_SCHEDULES", "900"))
+SCHEDULES = int(os.environ.get("DISTCKPT_JOURNAL_SCHEDULES", "600"))
 STEPS_MAX = 3_000
 T = TypeVar("T")
 
