@@ -82,6 +82,7 @@ class Node:
 class Tracked:
     """What one walk found. `replicated` and `aggregated` are what all workers hold alike, sorted by key.
 
+    `wrapped`: objects that stand for a variable, with the variable (Keras 3's, tf_keras's under mixed precision).
     `lasting`: False where the old kind of savable object holds a tensor of the moment, so that each save must walk.
     """
 
@@ -93,6 +94,7 @@ class Tracked:
     evaluated: tuple[Evaluated, ...]
     serializing: tuple[Serializing, ...]
     savers: Mapping[str, Mapping[str, Any]]
+    wrapped: tuple[tuple[Any, Any], ...]
     lasting: bool
     nodes: tuple[Node, ...]
     legacy: tuple[tuple[Any, frozenset[str]], ...]
@@ -104,6 +106,7 @@ class Tracked:
         return (
             self.lasting
             and all(map(Node.is_unchanged, self.nodes))
+            and all(internals.variable_behind(trackable) is variable for trackable, variable in self.wrapped)
             and all(names == internals.legacy_attributes(trackable) for trackable, names in self.legacy)
             and _same(self.attached, tuple(internals.attached(self.checkpoint)))
             and _same(self.slots, _slots(self.nodes))
@@ -135,6 +138,7 @@ def walk(checkpoint: Any, world_size: int) -> Tracked:
         evaluated=tuple(sorter.evaluated),
         serializing=tuple(sorter.serializing),
         savers=found.savers,
+        wrapped=tuple(sorter.wrapped),
         lasting=sorter.lasting,
         nodes=nodes,
         legacy=_legacy(nodes),
@@ -154,11 +158,14 @@ class _Sorter:
         self.reads: list[Read] = []
         self.evaluated: list[Evaluated] = []
         self.serializing: list[Serializing] = []
+        self.wrapped: list[tuple[Any, Any]] = []
         self.lasting = True
 
     def add(self, trackable: Any, values: Mapping[str, Any]) -> None:
         self._refuse_twice(values)
         variable = internals.variable_behind(trackable)
+        if variable is not None and variable is not trackable:
+            self.wrapped.append((trackable, variable))
         if variable is not None and internals.is_distributed(variable):
             self._add_distributed(variable, values)
         elif variable is not None and internals.is_plain(variable):

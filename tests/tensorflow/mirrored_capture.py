@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import comparing
 import keras
@@ -65,6 +66,26 @@ def aggregating_variables(strategy: Any) -> Content:
     return tf.train.Checkpoint(**held), step
 
 
+def tf_keras_mixed_precision(strategy: Any) -> Content:
+    tf_keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        return tf_keras_model(strategy)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+
+
+def keras_variables(strategy: Any) -> Content:
+    """Keras 3's own variables, which wrap those of the strategy."""
+    with strategy.scope():
+        ones = np.ones([8], "f")
+        options = {"synchronization": "on_read", "aggregation": "mean"}
+        held = [keras.Variable(ones, trainable=False, **options), keras.Variable(ones)]
+    module = tf.Module()
+    module.held = held
+    step = tf.function(lambda: strategy.run(lambda: held[0].assign(held[0] * 1.5)))
+    return tf.train.Checkpoint(module=module), lambda: (step(), held[1].assign(ones * 3.0))
+
+
 def sparse_table(strategy: Any) -> Content:
     with strategy.scope():
         table = tf.Variable(tf.ones([2048, 32]), aggregation=tf.VariableAggregation.MEAN)
@@ -92,6 +113,8 @@ def outside_of_the_scope(strategy: Any) -> Content:
 CHECKS = {
     "Keras 3": keras_model,
     "tf_keras": tf_keras_model,
+    "tf_keras mixed precision": tf_keras_mixed_precision,
+    "Keras 3 variables": keras_variables,
     "aggregating": aggregating_variables,
     "sparse": sparse_table,
     "outside of the scope": outside_of_the_scope,
@@ -124,6 +147,18 @@ def tracing_problems(strategy: Any) -> list[str]:
     return [] if source._aggregation._function is traced else ["traced again for a variable that does not aggregate"]
 
 
+def walking_problems(strategy: Any) -> list[str]:
+    """A worker may walk alone: neither the walk nor the layout may aggregate anything."""
+    found = []
+    for content in (tf_keras_model, keras_model, aggregating_variables):
+        checkpoint, _ = content(strategy)
+        with mock.patch.object(type(strategy), "reduce", side_effect=AssertionError("a walk aggregates")) as reduce:
+            layout = Source(checkpoint, cluster_place(strategy)).layout()
+        if reduce.called or not layout.replicated:
+            found.append(f"{content.__name__}: the walk aggregates")
+    return found
+
+
 def refusal_problems(strategy: Any) -> list[str]:
     with strategy.scope():
         on_read = tf.VariableSynchronization.ON_READ
@@ -142,6 +177,7 @@ def main() -> None:
     strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
     found = {name: problems_of(strategy, content) for name, content in CHECKS.items()}
     found["tracing"] = tracing_problems(strategy)
+    found["walking"] = walking_problems(strategy)
     found["refusal"] = refusal_problems(strategy)
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -130,6 +130,16 @@ def test_a_change_of_what_is_tracked_is_in_the_next_capture(change: str, compari
     assert keys[0] != keys[1] or change == "an attribute replaced"
 
 
+def test_another_variable_behind_a_keras_variable_is_in_the_next_capture(comparing: ModuleType) -> None:
+    layer = keras.layers.Dense(3)
+    layer.build((None, 4))
+    checkpoint = tf.train.Checkpoint(layer=layer)
+    source = Source(checkpoint, ALONE)
+    source.capture()
+    layer.kernel._value = tf.Variable(tf.ones([4, 3]) * 7.0)
+    assert comparing.compare(checkpoint, source.capture()) == []
+
+
 def test_while_nothing_changes_the_graph_is_walked_once(comparing: ModuleType) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
     model.compile("adam", "mse")
