@@ -38,6 +38,10 @@ lint: $(VENV)/has-lint $(VENV)/has-distckpt ## ruff check, ruff format --check, 
 sim: $(VENV)/has-test $(VENV)/has-distckpt ## the simulation at length: 200,000 seeded schedules
 	@DISTCKPT_SIM_SCHEDULES=200000 $(PY) -m pytest tests/simulation -o timeout=0 $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
+	@$(PY) benchmarks/save.py $(ARGS)
+
 .PHONY: proto
 proto: $(VENV)/has-test ## generate the protobuf code again from protos/ (the result is committed)
 	@for proto in $(PROTOS); do \
