@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt.tensors.tracked import Aggregated
+from distckpt.tensors.items import Aggregated
 
 
 class Aggregation:

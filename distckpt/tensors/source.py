@@ -18,9 +18,10 @@ from distckpt.protocol.plan import specs_digest
 from distckpt.tensors import internals
 from distckpt.tensors.aggregation import Aggregation
 from distckpt.tensors.foreign import saver_payloads
+from distckpt.tensors.items import Evaluated, Read, Serializing
 from distckpt.tensors.layout import Layout, fixed_spec, parse_slice
 from distckpt.tensors.snapshot import OwnTensor, Snapshot
-from distckpt.tensors.tracked import Evaluated, Read, Serializing, Tracked, walk
+from distckpt.tensors.tracked import Tracked, walk
 
 
 class Source:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from distckpt.errors import UnsupportedState
 from distckpt.tensors import source as source_module
 from distckpt.tensors.cluster import ALONE
 from distckpt.tensors.source import Source
@@ -138,6 +139,17 @@ def test_another_variable_behind_a_keras_variable_is_in_the_next_capture(compari
     source.capture()
     layer.kernel._value = tf.Variable(tf.ones([4, 3]) * 7.0)
     assert comparing.compare(checkpoint, source.capture()) == []
+
+
+def test_a_list_changed_in_a_way_that_tensorflow_cannot_save_is_refused_as_tensorflow_does() -> None:
+    module = tf.Module()
+    module.parts = [tf.Variable(1.0), tf.Variable(2.0)]
+    checkpoint = tf.train.Checkpoint(module=module)
+    source = Source(checkpoint, ALONE)
+    source.capture()
+    module.parts.reverse()
+    with pytest.raises(UnsupportedState, match="Unable to save the object"):
+        source.capture()
 
 
 def test_while_nothing_changes_the_graph_is_walked_once(comparing: ModuleType) -> None:
