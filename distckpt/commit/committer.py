@@ -61,7 +61,7 @@ class Committer:
             self.journal.append(CommitRecord(checkpoint))
         except OutcomeUnknown:
             raise
-        except BaseException:
+        except (DistckptError, ValueError):  # a certain no; after anything else the record may stand, and need these
             for file in checkpoint.files[-2:]:
                 self.storage.discard(file.handle)
             raise

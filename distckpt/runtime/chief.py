@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
-from distckpt.errors import StorageError
+from distckpt.errors import DistckptError, Fenced, StorageError
 from distckpt.journal.identity import job_identity
 from distckpt.journal.liveness import BEAT_S, Pulse, claim
 from distckpt.journal.log import Journal
@@ -65,19 +65,25 @@ class ChiefSide:
     coordinator: CoordinatorRuntime = field(init=False)
     _server: CoordinatorServer | None = None
     _rendezvous: str = ""
+    _recovered: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
     _beating: threading.Thread = field(init=False)
 
     def start(self) -> None:
-        """Recovers what earlier generations left, then lets workers join."""
-        last_preserved = recover(self.storage, self.journal, str(self.storage.directory))
+        """Shows at once that this chief lives, recovers what earlier generations left, then lets workers join."""
+        self._beating = threading.Thread(target=self._beat, name="distckpt-pulse", daemon=True)
+        self._beating.start()
+        try:
+            last_preserved = recover(self.storage, self.journal, str(self.storage.directory))
+        except BaseException:
+            self._closing.set()
+            raise
         state = self.journal.state
         machine = Coordinator(self.job, state.generation, self.world_size, self.options.deadlines, state.live)
         committer = Committer(self.storage, self.journal, self.job, self.policy, last_preserved)
         self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)
         self.coordinator.start()
-        self._beating = threading.Thread(target=self._beat, name="distckpt-pulse", daemon=True)
-        self._beating.start()
+        self._recovered.set()
 
     def serve(self, host: str, port: int) -> str:
         """Opens the coordinator to other processes; returns the key of the rendezvous file that tells them how."""
@@ -108,21 +114,29 @@ class ChiefSide:
             self._server.send(envelope)
 
     def _beat(self) -> None:
-        """Shows that this chief is alive, and finds out if it has been fenced, until it closes."""
+        """Shows that this chief is alive until it closes, or finds that it has been fenced."""
         begun = self.journal.state.begun
         assert begun is not None, "a chief has begun a generation"
         pulse = Pulse(self.storage, begun)
-        while True:
+        while not self._closing.is_set():
             try:
                 pulse.beat()
-            except StorageError as error:
-                log.warning("no sign of life could be written: %s", error)
-            self.coordinator.check_fence()
-            if self._closing.wait(BEAT_S):
-                break
+                self.journal.check_fence()
+            except Fenced as error:
+                self._fenced(error)
+                return
+            except DistckptError as error:
+                log.warning("this chief could not show that it is alive: %s", error)
+            self._closing.wait(BEAT_S)
         try:
             if self._rendezvous:
                 self.storage.delete(self._rendezvous)
             pulse.close()
         except StorageError as error:
             log.warning("that this chief has left could not be written: %s", error)
+
+    def _fenced(self, error: Fenced) -> None:
+        """All agents are told to stop; in its recovery, the chief finds out by itself."""
+        log.error("%s", error)
+        if self._recovered.is_set():
+            self.coordinator.superseded(error)

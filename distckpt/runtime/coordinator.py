@@ -1,6 +1,6 @@
 """The coordinator as it runs on the chief: `protocol.coordinator` in a loop, commits on a lane of their own.
 
-All use of the journal is on that one lane. A second lane reads probes, so that a worker that joins is not kept
+All writing to the journal is on that one lane. A second lane reads probes, so that a worker that joins is not kept
 waiting by a commit.
 """
 
@@ -60,9 +60,9 @@ class CoordinatorRuntime:
     def disconnected(self, worker: int, incarnation: str) -> None:
         self._loop.post(events.Disconnected(worker, incarnation))
 
-    def check_fence(self) -> None:
-        """Looks, behind the commits, whether a later generation has begun; if so, all agents are told to stop."""
-        self._commits.submit(self._check_fence)
+    def superseded(self, error: Fenced) -> None:
+        """A later generation has begun: all agents are told to stop."""
+        self._loop.post(events.Superseded(self._generation + 1, cause_of(error, CHIEF)))
 
     def stop(self, timeout_s: float) -> None:
         self._loop.post(events.Stop())
@@ -125,11 +125,3 @@ class CoordinatorRuntime:
         except (DistckptError, ValueError) as error:
             fault = str(error)
         self._loop.post(events.ProbeResult(effect.worker, effect.incarnation, fault))
-
-    def _check_fence(self) -> None:
-        try:
-            self._committer.journal.check_fence()
-        except Fenced as error:
-            self._loop.post(events.Superseded(self._generation + 1, cause_of(error, CHIEF)))
-        except DistckptError as error:
-            log.warning("the journal could not be read: %s", error)
