@@ -150,8 +150,9 @@ class Checker:
         """I2: no restore goes back behind what earlier generations had acknowledged."""
         for generation, name in self._restored:
             before = [
-                history.commits[acknowledged, by]
+                slot
                 for acknowledged, _, by in self._acknowledged
+                if (slot := history.commits[acknowledged, by]) > history.removed.get(acknowledged, 0)
                 if by < generation and acknowledged not in self.corrupted
             ]
             slots = [slot for (restored, _), slot in history.commits.items() if restored == name]
