@@ -75,6 +75,9 @@ class FaultyStorage:
     def publish(self, handle: str, key: str) -> None:
         self.change("publish", key, lambda: self.inner.publish(handle, key))
 
+    def is_published(self, handle: str, key: str) -> bool:
+        return self.inner.is_published(handle, key)
+
     def staged_size(self, handle: str) -> int:
         return self.inner.staged_size(handle)
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from distckpt.bundle.coverage import check_coverage
 from distckpt.bundle.index import encode_index
 from distckpt.bundle.names import data_file, index_file
 from distckpt.commit.manifest import encode_manifest, manifest_file
-from distckpt.commit.publication import hide, publish, remove
+from distckpt.commit.publication import heal, hide, publish, remove
 from distckpt.commit.statefile import write_state
 from distckpt.errors import DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
 from distckpt.journal.log import Journal
@@ -29,6 +29,9 @@ from distckpt.protocol.retention import Policy, select_retired
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.commit")
+
+HEALED_MAX = 16
+"""So many of the newest checkpoints are looked after at each commit; all of them at each start."""
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Committer:
         shards = tuple(shard for shard in request.shards if shard.handle)  # the others had nothing to write
         self._check_shards(shards, request.step)
         checkpoint = self._stage(request, shards)
+        replaced = [each for each in self.journal.state.live if each.name == request.name]
         try:
             self.journal.append(CommitRecord(checkpoint))
         except OutcomeUnknown:
@@ -72,12 +76,19 @@ class Committer:
                 f"{checkpoint.name} is committed in the journal but not visible under its name ({error}); the next "
                 "start of the job finishes it"
             ) from error
-        return checkpoint, self._retire()
+        return checkpoint, self._retire(replaced)
 
     def quarantine(self, name: str, reason: str) -> None:
-        """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are."""
+        """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are.
+
+        If it only seemed corrupt, because a frozen chief of an earlier generation had touched its names, it is healed.
+        """
+        checkpoint = next(each for each in self.journal.state.live if each.name == name)
+        if heal(self.storage, checkpoint):
+            log.warning("the files of %s had been moved or deleted, and were put back", name)
+            return
         self.journal.append(QuarantineRecord(name, reason))
-        hide(self.storage, name)
+        hide(self.storage, checkpoint)
         self._write_state()
 
     def _check_shards(self, shards: tuple[Shard, ...], step: int) -> None:
@@ -135,7 +146,7 @@ class Committer:
             file.abandon()
             raise
 
-    def _retire(self) -> tuple[str, ...]:
+    def _retire(self, replaced: Sequence[Checkpoint]) -> tuple[str, ...]:
         """Applies retention. The commit stands: what goes wrong here is told, and tried again after the next one."""
         names = select_retired(self.journal.state.live, self.policy, self.leased())
         try:
@@ -143,6 +154,9 @@ class Committer:
                 self.journal.append(RetireRecord(names))
             self._write_state()
             self._remove_retired()
+            for checkpoint in replaced:
+                remove(self.storage, checkpoint)
+            self._heal()
             self.journal.compact()
         except Fenced:
             return ()
@@ -157,6 +171,12 @@ class Committer:
                 remove(self.storage, checkpoint)
                 self._removed.add(checkpoint)
         self._removed.intersection_update(retired)  # the journal forgets old ones
+
+    def _heal(self) -> None:
+        """A chief of an earlier generation, frozen until now, may have touched names that are ours."""
+        for checkpoint in self.journal.state.live[-HEALED_MAX:]:
+            if heal(self.storage, checkpoint):
+                log.warning("the files of %s had been moved or deleted, and were put back", checkpoint.name)
 
     def _write_state(self) -> None:
         write_state(self.storage, self.journal.state.live, self.last_preserved)

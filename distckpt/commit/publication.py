@@ -1,17 +1,19 @@
 """Making a committed checkpoint visible under its TensorFlow names, and taking one away again.
 
 Both follow from the journal alone and are idempotent: whatever cut them short, running them again finishes them. The
-index is what makes TensorFlow see a checkpoint, so it comes last and goes first; a checkpoint that replaces one of
-the same name is invisible in between, and never a mixture. `Checkpoint.files` is ordered for this: data files,
-manifest, index.
+index is what makes TensorFlow see a checkpoint, so it comes last and goes first; a checkpoint that replaces one of the
+same name is invisible in between, and never a mixture. `Checkpoint.files` is ordered for this: data files, manifest,
+index.
+
+Visible names are shared, and no file system fences them: a chief of a sealed generation that was frozen between two
+steps of what is done here may still rename over one, or delete one, when it wakes. So each file also has a name of its
+own (its handle) that no other generation ever uses: nothing is lost, and `heal` makes the visible names right again
+(docs/decisions/0005-names-heal.md).
 """
 
 from __future__ import annotations
 
-import hashlib
-
 from distckpt.bundle.names import index_file
-from distckpt.commit.manifest import manifest_file
 from distckpt.errors import ObjectMissing
 from distckpt.model import Checkpoint
 from distckpt.storage.interface import Storage
@@ -20,57 +22,66 @@ from distckpt.storage.interface import Storage
 def publish(storage: Storage, checkpoint: Checkpoint) -> None:
     """Makes the files of `checkpoint` visible, replacing an earlier checkpoint of that name.
 
-    Raises StorageError; ObjectMissing where a file is neither staged nor published.
+    Raises StorageError; ObjectMissing where a file has neither its own name nor its visible one.
     """
-    if _is_staged(storage, checkpoint.files[-1].handle):
-        storage.delete(index_file(checkpoint.name))
+    index = checkpoint.files[-1]
+    if _has_own_name(storage, index.handle) and not storage.is_published(index.handle, index.name):
+        storage.delete(index.name)
     for file in checkpoint.files:
-        storage.publish(file.handle, file.name)
+        try:
+            storage.publish(file.handle, file.name)
+        except ObjectMissing:  # the directory was copied without its hidden folder
+            if storage.size(file.name) != file.size_bytes:
+                raise
+
+
+def heal(storage: Storage, checkpoint: Checkpoint) -> bool:
+    """Publishes `checkpoint` again if one of its visible names is not its own any more; says whether it was so."""
+    if checkpoint.adopted or all(storage.is_published(file.handle, file.name) for file in checkpoint.files):
+        return False
+    publish(storage, checkpoint)
+    return True
 
 
 def remove(storage: Storage, checkpoint: Checkpoint) -> None:
-    """Deletes the files of a retired checkpoint: the index first; the manifest after the data."""
+    """Deletes a retired checkpoint: the visible names that are its own, the index first, and then its own names."""
     *others, last = checkpoint.files
     for file in (last, *others):
-        storage.delete(file.name)
+        if not file.handle or storage.is_published(file.handle, file.name):
+            storage.delete(file.name)
+    discard(storage, checkpoint)
 
 
-def is_left_over(storage: Storage, checkpoint: Checkpoint) -> bool:
-    """Whether files of a retired checkpoint may still stand there that are surely its own, and no later one's.
+def discard(storage: Storage, checkpoint: Checkpoint) -> None:
+    """Lets go of the files' own names: of a checkpoint that was retired, or replaced."""
+    for file in checkpoint.files:
+        if file.handle:
+            storage.discard(file.handle)
 
-    Plain TensorFlow may have written a checkpoint of the same name since; it has no manifest, and is left alone.
+
+def removal_is_safe(storage: Storage, checkpoint: Checkpoint) -> bool:
+    """Whether removing a retired checkpoint again can only touch its own files.
+
+    One that plain TensorFlow wrote has no names of its own, and TensorFlow may have written that name again since: it
+    is removed only where its removal had begun, so that its index is gone.
     """
-    names = {file.name for file in checkpoint.files}
-    manifest = manifest_file(checkpoint.name)
-    if manifest in names:
-        return _sha256(storage, manifest) == checkpoint.manifest_sha256
-    # What a later checkpoint of distckpt's left of it has neither manifest nor index; an adopted one had an index.
-    return index_file(checkpoint.name) not in names or not _exists(storage, index_file(checkpoint.name))
+    return not checkpoint.adopted or not _exists(storage, index_file(checkpoint.name))
 
 
-def hide(storage: Storage, name: str) -> None:
-    """Takes the index of a quarantined checkpoint out of TensorFlow's sight and keeps a copy; its data files stay."""
-    try:
-        data = storage.read(index_file(name))
-    except ObjectMissing:
-        return
-    storage.put(f".distckpt/quarantine/{index_file(name)}", data)
-    storage.delete(index_file(name))
+def hide(storage: Storage, checkpoint: Checkpoint) -> None:
+    """Takes a quarantined checkpoint's index out of TensorFlow's sight, if it is its own, and keeps a copy."""
+    index = checkpoint.files[-1]
+    if not index.handle or storage.is_published(index.handle, index.name):
+        storage.put(f".distckpt/quarantine/{index.name}", storage.read(index.name))
+        storage.delete(index.name)
 
 
-def _is_staged(storage: Storage, handle: str) -> bool:
+def _has_own_name(storage: Storage, handle: str) -> bool:
     try:
         storage.staged_size(handle)
     except ObjectMissing:
         return False
     return True
-
-
-def _sha256(storage: Storage, key: str) -> str:
-    try:
-        return hashlib.sha256(storage.read(key)).hexdigest()
-    except ObjectMissing:
-        return ""
 
 
 def _exists(storage: Storage, key: str) -> bool:

@@ -10,11 +10,12 @@ import logging
 import time
 
 from distckpt.commit.adoption import find_adoptable
-from distckpt.commit.publication import hide, is_left_over, publish, remove
+from distckpt.commit.publication import heal, hide, removal_is_safe, remove
 from distckpt.commit.statefile import write_state
 from distckpt.errors import ObjectMissing
 from distckpt.journal.log import Journal
 from distckpt.journal.records import AdoptRecord, QuarantineRecord
+from distckpt.journal.state import JournalState
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.commit")
@@ -26,7 +27,7 @@ def recover(storage: Storage, journal: Journal, directory: str) -> float:
     `directory` is the path as TensorFlow's state file may spell it. Raises Fenced, StorageError, CorruptData.
     """
     _finish_removals(storage, journal)
-    _finish_publication(storage, journal)
+    _finish_publications(storage, journal)
     now = time.time()
     state = journal.state
     known = frozenset({each.name for each in state.live} | {each.checkpoint.name for each in state.quarantined})
@@ -37,37 +38,38 @@ def recover(storage: Storage, journal: Journal, directory: str) -> float:
     # As in TensorFlow: a little back, so that a checkpoint saved at once is not taken for a preserved one.
     last_preserved = min(now, found.last_preserved) if found.last_preserved is not None else now - 1.0
     write_state(storage, journal.state.live, last_preserved)
-    _discard_sealed_generations(storage, journal.state.generation)
+    _discard_sealed_generations(storage, journal.state)
     journal.compact()
     return last_preserved
 
 
-def _finish_publication(storage: Storage, journal: Journal) -> None:
-    """Only the newest commit can be unfinished: the chief publishes one before it commits the next."""
-    committed = [checkpoint for checkpoint in journal.state.live if not checkpoint.adopted]
-    if not committed:
-        return
-    newest = committed[-1]
-    try:
-        publish(storage, newest)
-    except ObjectMissing as error:
-        log.warning("%s is in the journal, and a file of it is gone: %s; it is set aside", newest.name, error)
-        journal.append(QuarantineRecord(newest.name, str(error)))
-        hide(storage, newest.name)
+def _finish_publications(storage: Storage, journal: Journal) -> None:
+    """The newest commit may be unfinished; the names of any may have been touched by a chief of a sealed generation."""
+    for checkpoint in journal.state.live:
+        try:
+            heal(storage, checkpoint)
+        except ObjectMissing as error:
+            log.warning("%s is in the journal, and a file of it is gone: %s; it is set aside", checkpoint.name, error)
+            journal.append(QuarantineRecord(checkpoint.name, str(error)))
+            hide(storage, checkpoint)
 
 
 def _finish_removals(storage: Storage, journal: Journal) -> None:
     for checkpoint in journal.state.retired:
-        if is_left_over(storage, checkpoint):
+        if removal_is_safe(storage, checkpoint):
             remove(storage, checkpoint)
     for quarantined in journal.state.quarantined:
-        hide(storage, quarantined.checkpoint.name)
+        if not quarantined.checkpoint.adopted:  # what stands under such a name may be TensorFlow's newest
+            hide(storage, quarantined.checkpoint)
 
 
-def _discard_sealed_generations(storage: Storage, generation: int) -> None:
+def _discard_sealed_generations(storage: Storage, state: JournalState) -> None:
+    """Removes what earlier generations staged and never committed, and how their workers found each other."""
+    kept = [*state.live, *(each.checkpoint for each in state.quarantined)]
+    handles = {file.handle for checkpoint in kept for file in checkpoint.files}
     for handle in storage.staged():
-        if int(handle.split("/", 1)[0]) < generation:
+        if int(handle.split("/", 1)[0]) < state.generation and handle not in handles:
             storage.discard(handle)
     for key in storage.keys(".distckpt/rendezvous") + storage.keys(".distckpt/probe"):
-        if int(key.rsplit("/", 1)[1].split("-", 1)[0]) < generation:
+        if int(key.rsplit("/", 1)[1].split("-", 1)[0]) < state.generation:
             storage.delete(key)

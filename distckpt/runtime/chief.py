@@ -79,7 +79,14 @@ class ChiefSide:
             self._closing.set()
             raise
         state = self.journal.state
-        machine = Coordinator(self.job, state.generation, self.world_size, self.options.deadlines, state.live)
+        machine = Coordinator(
+            self.job,
+            state.generation,
+            self.world_size,
+            self.options.deadlines,
+            state.live,
+            set_aside=[each.checkpoint.name for each in state.quarantined],
+        )
         committer = Committer(self.storage, self.journal, self.job, self.policy, last_preserved)
         self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)
         self.coordinator.start()

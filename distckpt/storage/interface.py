@@ -67,16 +67,21 @@ class Storage(Protocol):
         """A new staged file. `name` is unique within the generation (say which worker and round it is of)."""
 
     def publish(self, handle: str, key: str) -> None:
-        """Makes a sealed file visible as `key`, durably, replacing what was there.
+        """Gives a sealed file the visible name `key` as well, durably, replacing what had that name. May be repeated.
 
-        Idempotent: if the handle is gone and `key` exists, it was done before. If both are gone: ObjectMissing.
+        The file keeps its own name, the handle, until it is discarded. Nobody else ever uses that one, so whatever a
+        writer of a sealed generation still does to the visible name, publishing again heals it. Raises ObjectMissing
+        where the handle is gone.
         """
 
+    def is_published(self, handle: str, key: str) -> bool:
+        """Whether `key` names this very file. False too where either name is gone."""
+
     def staged_size(self, handle: str) -> int:
-        """The size in bytes of a sealed file that is not yet published. Raises ObjectMissing."""
+        """The size in bytes of a sealed file. Raises ObjectMissing."""
 
     def discard(self, handle: str) -> None:
-        """Removes a sealed file that will not be published; no error if it is gone."""
+        """Removes a sealed file's own name, and so the file if it was not published; no error if it is gone."""
 
     def staged(self) -> list[str]:
-        """The handles of all staged files, sealed or not, sorted; each begins with its generation and a slash."""
+        """The handles of all files staged and not discarded, sorted; each begins with its generation and a slash."""

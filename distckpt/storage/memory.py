@@ -15,6 +15,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
         self._staged: dict[str, MemoryStagedFile] = {}
+        self._files: dict[str, MemoryStagedFile] = {}  # what was published, and not replaced since
         self._lock = RLock()
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -27,6 +28,7 @@ class MemoryStorage:
     def put(self, key: str, data: bytes, *, private: bool = False) -> None:  # noqa: ARG002 - there is nobody to hide from
         with self._lock:
             self._objects[check_key(key)] = bytes(data)
+            self._files.pop(key, None)
 
     def read(self, key: str) -> bytes:
         try:
@@ -48,6 +50,7 @@ class MemoryStorage:
     def delete(self, key: str) -> None:
         with self._lock:
             self._objects.pop(check_key(key), None)
+            self._files.pop(key, None)
 
     def stage(self, generation: int, name: str) -> MemoryStagedFile:
         handle = check_handle(f"{generation}/{name}")
@@ -62,11 +65,15 @@ class MemoryStorage:
         check_key(key)
         with self._lock:
             file = self._staged.get(handle)
-            if file is not None:
-                self._objects[key] = file.content()
-                del self._staged[handle]
-            elif key not in self._objects:
-                raise ObjectMissing(f"publish {key}: neither it nor the staged {handle} exists", key)
+            if file is None:
+                raise ObjectMissing(f"publish {key}: there is no staged {handle}", key)
+            self._objects[key] = file.content()
+            self._files[key] = file
+
+    def is_published(self, handle: str, key: str) -> bool:
+        with self._lock:
+            file = self._staged.get(check_handle(handle))
+            return file is not None and self._files.get(check_key(key)) is file
 
     def staged_size(self, handle: str) -> int:
         try:

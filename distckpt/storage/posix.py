@@ -1,7 +1,7 @@
 """A directory of a POSIX file system as storage. It must have hard links (ext4, XFS, NFS, Lustre, GPFS, tmpfs have).
 
 Put-if-absent is a temporary file, fsync, `link(2)`, fsync of the folder: link fails where the name exists, on NFS too,
-where rename and O_EXCL are no good. Everything else that appears appears by rename.
+where rename and O_EXCL are no good. Everything else that appears appears by rename; a published file is a second link.
 
 The directory itself may be a symbolic link. Below it, a folder that is one is refused; a file that is one is read
 through (people keep old checkpoints elsewhere so), but writing, publishing and deleting act on the link, never on what
@@ -129,13 +129,16 @@ class PosixStorage:
     def publish(self, handle: str, key: str) -> None:
         source, target = self._staged_path(handle), self._path(key)
         with explained("publish", key):
-            try:
-                self._in_folder(target, lambda: source.rename(target), source)
-            except FileNotFoundError:
-                if not target.exists():
-                    raise ObjectMissing(f"publish {key}: neither it nor the staged {handle} exists", key) from None
+            if not self.is_published(handle, key):
+                self._link_over(source, target, handle, key)
             _sync_names(target.parent)
-            _sync_names(source.parent)
+
+    def is_published(self, handle: str, key: str) -> bool:
+        with explained("look at", key):
+            try:
+                return os.path.samestat(self._staged_path(handle).lstat(), self._path(key).lstat())
+            except (FileNotFoundError, NotADirectoryError):
+                return False
 
     def staged_size(self, handle: str) -> int:
         with found("size", handle):
@@ -165,6 +168,17 @@ class PosixStorage:
             if os.path.islink(folder):  # noqa: PTH114 - at every read: a Path for each would cost more than the call
                 raise StorageError(f"{name}: the folder {folder} is a symbolic link: it is not followed", name)
         return self._root / name
+
+    def _link_over(self, source: Path, target: Path, handle: str, key: str) -> None:
+        """Makes `target` another name of `source` in one step: link(2) does not replace, rename(2) does."""
+        temporary = self._inside(f"{TEMPORARY}/{uuid4().hex}")
+        try:
+            self._in_folder(temporary, lambda: os.link(source, temporary), source)
+            self._in_folder(target, lambda: temporary.replace(target), temporary)
+        except FileNotFoundError:
+            raise ObjectMissing(f"publish {key}: there is no staged {handle}", key) from None
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _in_folder(self, path: Path, action: Callable[[], _T], source: Path | None = None) -> _T:
         """Does `action`, which makes `path` (of `source`), in a folder that exists and is durable.

@@ -93,7 +93,7 @@ class PosixStagedFile:
         if self._fd is not None:
             return os.path.samestat(found, os.fstat(self._fd))
         closed = self._closed
-        return closed is not None and os.path.samestat(found, closed) and found.st_ctime_ns == closed.st_ctime_ns
+        return closed is not None and os.path.samestat(found, closed) and found.st_mtime_ns == closed.st_mtime_ns
 
     def _leave_open(self, state: State) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distckpt.errors import DistckptError, OutcomeUnknown, StorageError, StorageNoSpace
+from distckpt.journal.log import Journal
 from distckpt.storage.memory import MemoryStorage
 
 
@@ -20,7 +21,8 @@ def assert_clean(storage: MemoryStorage, steps: list[int]) -> None:
     assert indexes(storage) == [f"ckpt-{step}.index" for step in steps]
     visible = [key for key in storage.keys("") if not key.startswith(".")]
     assert len(visible) == 4 * len(steps) + 1
-    assert storage.staged() == []
+    live = Journal.open(storage).state.live
+    assert storage.staged() == sorted(file.handle for checkpoint in live for file in checkpoint.files)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

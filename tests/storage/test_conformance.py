@@ -131,9 +131,23 @@ def test_a_staged_file_is_seen_only_once_published(storage: Storage) -> None:
     assert storage.staged_size(handle) == 7
     storage.publish(handle, "ckpt-1.data-00000-of-00001")
     assert storage.read("ckpt-1.data-00000-of-00001") == b"content"
+    assert storage.is_published(handle, "ckpt-1.data-00000-of-00001")
+    storage.discard(handle)
     assert storage.staged() == []
     with pytest.raises(ObjectMissing, match="3/w0-r1"):
         storage.staged_size(handle)
+    assert storage.read("ckpt-1.data-00000-of-00001") == b"content"
+
+
+def test_whatever_becomes_of_the_visible_name_publishing_again_heals_it(storage: Storage) -> None:
+    first, second = staged(storage, 1, "x", b"first"), staged(storage, 2, "x", b"second")
+    storage.publish(second, "a")
+    for harm in (lambda: storage.delete("a"), lambda: storage.put("a", b"other"), lambda: storage.publish(first, "a")):
+        harm()
+        assert not storage.is_published(second, "a")
+        storage.publish(second, "a")
+        assert storage.is_published(second, "a")
+        assert storage.read("a") == b"second"
 
 
 def test_writes_at_any_position_from_many_threads_make_one_file(storage: Storage) -> None:
@@ -191,7 +205,7 @@ def test_an_abandoned_file_is_gone_and_stays_gone(storage: Storage) -> None:
     assert storage.stage(1, "x").seal() == "1/x"
 
 
-def test_abandon_after_seal_discards_and_after_publish_does_nothing(storage: Storage) -> None:
+def test_abandon_after_seal_discards_and_leaves_what_was_published(storage: Storage) -> None:
     sealed, published = storage.stage(1, "sealed"), storage.stage(1, "published")
     sealed.seal()
     storage.publish(published.seal(), "a")

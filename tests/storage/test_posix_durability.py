@@ -115,9 +115,14 @@ def test_a_sealed_file_is_durable_and_so_is_its_name(storage: PosixStorage, reco
     assert recorder.calls == ["pwrite staging/1/shard", "fsync staging/1/shard", "fsync staging/1"]
 
 
-def test_publish_renames_and_syncs_both_folders(storage: PosixStorage, recorder: Recorder) -> None:
+def test_publish_links_renames_over_and_syncs_the_folder(storage: PosixStorage, recorder: Recorder) -> None:
     storage.publish("1/first", "ckpt-1.index")
-    assert recorder.calls == ["rename staging/1/first ckpt-1.index", "fsync .", "fsync staging/1"]
+    assert recorder.calls == [
+        f"link staging/1/first {ONE_NAME}",
+        f"replace {ONE_NAME} ckpt-1.index",
+        f"unlink {ONE_NAME}",
+        "fsync .",
+    ]
 
 
 def test_publishing_again_makes_sure_that_the_first_time_is_durable(storage: PosixStorage, recorder: Recorder) -> None:

@@ -75,6 +75,9 @@ class Disk:
     def keys(self, prefix: str) -> list[str]:
         return self._shared.keys(prefix)
 
+    def is_published(self, handle: str, key: str) -> bool:
+        return self._shared.is_published(handle, key)
+
     def staged_size(self, handle: str) -> int:
         return self._shared.staged_size(handle)
 
