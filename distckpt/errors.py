@@ -201,13 +201,15 @@ _TRAVELLERS: dict[str, type[SaveAborted | FatalError | OutcomeUnknown]] = {
     )
 }
 
-_CORRUPTIONS: dict[str, type[CorruptData]] = {cls.__name__: cls for cls in (CorruptCheckpoint, NoRestorableCheckpoint)}
+_CORRUPTIONS: dict[str, type[CorruptData]] = {
+    cls.__name__: cls for cls in (CorruptCheckpoint, CorruptJournal, NoRestorableCheckpoint)
+}
 
 
 def error_from(cause: Cause) -> DistckptError:
     """The error that `cause` stands for, to be raised on a worker other than the one where it arose."""
     if cause.kind in _CORRUPTIONS:
-        return _CORRUPTIONS[cause.kind]("restore", cause.message)
+        return _CORRUPTIONS[cause.kind]("the checkpoints", cause.message)
     return _TRAVELLERS.get(cause.kind, SaveAborted)(cause.message, cause.worker)
 
 
@@ -216,7 +218,7 @@ def cause_of(error: BaseException, worker: int) -> Cause:
     if isinstance(error, StorageNoSpace):
         return Cause("StorageFull", f"worker {worker}: {error}", worker)
     kind = type(error).__name__
-    if kind in _TRAVELLERS:
+    if kind in _TRAVELLERS or kind in _CORRUPTIONS:
         blamed = getattr(error, "worker", None)
         return Cause(kind, str(error), worker if blamed is None else blamed)
     return Cause("WriteFailed", f"worker {worker}: {type(error).__name__}: {error}", worker)

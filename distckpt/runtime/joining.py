@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from distckpt.errors import ConfigurationError, CoordinatorUnreachable, DirectoryNotWritable, StorageError
-from distckpt.model import CHIEF, Place
+import json
+
+from distckpt.errors import (
+    ConfigurationError,
+    CoordinatorUnreachable,
+    DirectoryNotWritable,
+    StorageError,
+    cause_of,
+    error_from,
+)
+from distckpt.model import CHIEF, Cause, Place
 from distckpt.options import Options
 from distckpt.protocol.messages import Sender
 from distckpt.rpc.credentials import Security
@@ -23,9 +32,21 @@ def write_probe(storage: PosixStorage, me: Sender) -> str:
     return key
 
 
+def tell_key(board: Board, key: str) -> None:
+    """The chief is ready: `key` is that of its rendezvous file."""
+    board.publish(json.dumps({"rendezvous": key}))
+
+
+def tell_failure(board: Board, error: BaseException) -> None:
+    """The chief cannot open its session: the others need not wait for it."""
+    cause = cause_of(error, CHIEF)
+    board.publish(json.dumps({"kind": cause.kind, "message": f"the chief: {cause.message}"}))
+
+
 def look_up(board: Board, place: Place, options: Options) -> str:
+    """The key of the rendezvous file. Raises the chief's own error where it failed, CoordinatorUnreachable."""
     try:
-        return board.lookup(options.deadlines.join_s)
+        told = json.loads(board.lookup(options.deadlines.join_s))
     except TimeoutError as error:
         chief = place.addresses[CHIEF] if place.addresses else "worker 0"
         raise CoordinatorUnreachable(
@@ -33,6 +54,9 @@ def look_up(board: Board, place: Place, options: Options) -> str:
             f"{options.deadlines.join_s:g} s. Do all workers construct the same CheckpointManagers in the same order?",
             CHIEF,
         ) from error
+    if "rendezvous" in told:
+        return str(told["rendezvous"])
+    raise error_from(Cause(told["kind"], told["message"], CHIEF))
 
 
 def listen_address(place: Place, options: Options) -> tuple[str, int]:

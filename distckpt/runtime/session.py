@@ -27,7 +27,7 @@ from distckpt.rpc.rendezvous import read_rendezvous
 from distckpt.runtime.agent import AgentRuntime
 from distckpt.runtime.board import Board
 from distckpt.runtime.chief import ChiefSide, begin_generation
-from distckpt.runtime.joining import credentials_for, listen_address, look_up, write_probe
+from distckpt.runtime.joining import credentials_for, listen_address, look_up, tell_failure, tell_key, write_probe
 from distckpt.runtime.ticket import SaveTicket
 from distckpt.storage.posix import PosixStorage
 
@@ -68,15 +68,20 @@ class Session:
 def open_session(
     directory: str, place: Place, board: Board, policy: Policy, options: Options, on_commit: OnCommit
 ) -> Session:
-    """Joins the job. All its workers call this, with the same board.
+    """Joins the job. All its workers call this, with the same board; what keeps the chief out keeps all out.
 
     Raises DirectoryNotWritable, DirectoryMismatch, DirectoryInUse, CoordinatorUnreachable, Refused, CorruptJournal.
     """
     with ExitStack() as stack:
         opening = _Opening(place, board, options, on_commit, stack)
-        if place.is_chief:
+        if not place.is_chief:
+            return opening.as_worker(PosixStorage(directory))
+        try:
             return opening.as_chief(PosixStorage.create(directory), policy)
-        return opening.as_worker(PosixStorage(directory))
+        except Exception as error:
+            if place.world_size > 1:
+                tell_failure(board, error)
+            raise
 
 
 def close_when_forgotten(owner: object, session: Session) -> None:
@@ -111,7 +116,7 @@ class _Opening:
         agent = self._agent(storage, me, "this process", chief.coordinator.received)
         chief.deliver = agent.heard
         if self.place.world_size > 1:
-            self.board.publish(chief.serve(*listen_address(self.place, self.options)))
+            tell_key(self.board, chief.serve(*listen_address(self.place, self.options)))
         return self._joined(agent, chief)
 
     def as_worker(self, storage: PosixStorage) -> Session:

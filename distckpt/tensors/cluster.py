@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import tensorflow as tf
@@ -66,8 +67,9 @@ class ClusterBoard:
         self._key = f"distckpt/{next(_boards)}"
 
     def publish(self, text: str) -> None:
-        """Sets the text, once: a second one raises AlreadyExistsError."""
-        internals.set_config_key_value(self._key, text)
+        """Sets the text; a second one is not heard of by anyone who has the first."""
+        with suppress(tf.errors.AlreadyExistsError):
+            internals.set_config_key_value(self._key, text)
 
     def lookup(self, timeout_s: float) -> str:
         """The text, waiting up to `timeout_s` seconds for it to be set; raises TimeoutError."""

@@ -90,16 +90,23 @@ def test_a_directory_that_cannot_be_made_is_refused(job: Any, tmp_path: Path) ->
         begun.result(30)
 
 
-def test_workers_of_a_job_whose_chief_never_comes_say_so(tmp_path: Path, new_job: Any, monkeypatch: Any) -> None:
-    job = new_job(tmp_path)
+def test_what_keeps_the_chief_out_is_told_to_all_workers(tmp_path: Path, new_job: Any) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for begun in new_job(tmp_path / "file" / "checkpoints").begin(2):
+        with pytest.raises(errors.DirectoryNotWritable, match="file"):
+            begun.result(30)
 
-    def no_chief(*_: Any) -> None:
-        raise errors.DirectoryNotWritable("gone")
 
-    monkeypatch.setattr("distckpt.runtime.session.begin_generation", no_chief)
-    begun = job.begin(2)
+def test_a_worker_whose_chief_never_comes_says_so(tmp_path: Path, new_job: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("distckpt.runtime.session.PosixStorage.create", _killed)
+    monkeypatch.setattr("distckpt.runtime.session.tell_failure", lambda *_: None)
+    begun = new_job(tmp_path).begin(2)
     with pytest.raises(errors.CoordinatorUnreachable, match="same CheckpointManagers"):
         begun[1].result(30)
+
+
+def _killed(*_: Any) -> None:
+    raise RuntimeError("as if it had been killed")
 
 
 def test_a_restart_of_the_same_job_takes_over_and_fences_its_predecessor(
