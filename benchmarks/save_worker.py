@@ -72,6 +72,8 @@ class Bench:
 
     def run(self) -> dict[str, Any]:
         ours, stock = self.manager(), self.stock()
+        ours.restore_or_initialize()
+        stock.restore_or_initialize()
         asynchronous = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
         ways: dict[str, Callable[[], tuple[float, float]]] = {
             "distckpt, async": lambda: self.timed(ours.save, ours.wait),

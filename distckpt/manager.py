@@ -10,12 +10,13 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import tensorflow as tf
 
-from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed
+from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
 from distckpt.model import NO_METRICS, Checkpoint
 from distckpt.options import Options
 from distckpt.policy import EverySteps
@@ -198,10 +199,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         if path is None:
             if self._init_fn is not None:
                 self._init_fn()
-            return None
-        restore(self.checkpoint, path)
-        if self._checkpoint_interval is not None:
-            self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
+        else:
+            restore(self.checkpoint, path)
+            if self._checkpoint_interval is not None:
+                self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
+        self._prepare()
         return path
 
     def restore(self, step: int | str | None = None) -> Any:
@@ -213,6 +215,12 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         """
         path = self._agreed_path(self._selector(step))
         return restore(self.checkpoint, path) if path else self.checkpoint.restore(None)
+
+    def _prepare(self) -> None:
+        """Looks at what is tracked now, before the training: else the first save would do it in the middle."""
+        assert self.checkpoint.save_counter is not None, "it is tracked too, and made by the first look at it"
+        with suppress(UnsupportedState):  # the save will say so
+            self._source.layout()
 
     def _selector(self, step: int | str | None) -> str:
         if step is None:
