@@ -38,6 +38,10 @@ lint: $(VENV)/has-lint $(VENV)/has-distckpt ## ruff check, ruff format --check, 
 sim: $(VENV)/has-test $(VENV)/has-distckpt ## the simulation at length: 200,000 seeded schedules
 	@DISTCKPT_SIM_SCHEDULES=200000 $(PY) -m pytest tests/simulation -o timeout=0 $(ARGS)
 
+.PHONY: torture
+torture: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real training, a worker of it killed 25 times at random moments
+	@DISTCKPT_TORTURE_KILLS=$${DISTCKPT_TORTURE_KILLS:-25} $(PY) -m pytest tests/faults/test_training_kills.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
 	@$(PY) benchmarks/save.py $(ARGS)
