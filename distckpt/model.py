@@ -131,7 +131,8 @@ class Checkpoint:
 
     `name` is TensorFlow's prefix below the directory (`ckpt-100`); `step` the number in it; `timestamp` the commit's
     time in seconds since the epoch; `files` every file but the state file, the index last. `manifest_sha256` is empty
-    for a checkpoint that plain TensorFlow wrote and distckpt adopted: it has no manifest.
+    for a checkpoint that plain TensorFlow wrote and distckpt adopted: it has no manifest. `preserved`: it has left the
+    active set for good (TensorFlow's `keep_checkpoint_every_n_hours`): retention never looks at it again.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Checkpoint:
     files: tuple[FileRecord, ...] = ()
     manifest_sha256: str = ""
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
+    preserved: bool = False
 
     @property
     def size_bytes(self) -> int:

@@ -23,9 +23,14 @@ log = logging.getLogger("distckpt.commit")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`checkpoints`, oldest first, are not in the journal. `last_preserved` is the state file's (None: it has none)."""
+    """`checkpoints`, the latest last, are not in the journal.
+
+    `listed` are all names in the state file, the latest last, and `last_preserved` is what it says (0 where it says
+    nothing, as in TensorFlow; None: there is no state file, or it cannot be read).
+    """
 
     checkpoints: tuple[Checkpoint, ...] = ()
+    listed: tuple[str, ...] = ()
     last_preserved: float | None = None
 
 
@@ -43,16 +48,20 @@ def find_adoptable(storage: Storage, directory: str, known: frozenset[str], now:
 
 
 def _found_by_state(storage: Storage, directory: str, state: CheckpointState, known: frozenset[str]) -> Found:
-    paths = list(state.all_model_checkpoint_paths)
-    stamps = list(state.all_model_checkpoint_timestamps) or [state.last_preserved_timestamp or 0.0] * len(paths)
-    found = []
-    for path, timestamp in zip(paths, stamps, strict=False):
+    paths, last_preserved = state.all_model_checkpoint_paths, state.last_preserved_timestamp or 0.0
+    stamps = dict(zip(paths, state.all_model_checkpoint_timestamps or [last_preserved] * len(paths), strict=True))
+    # Last comes what restores first, and it may stand alone: by hand, or by tf.train.Checkpoint.save, which lists none.
+    stamps[state.model_checkpoint_path] = stamps.pop(state.model_checkpoint_path, last_preserved)
+    found, listed = [], []
+    for path, timestamp in stamps.items():
         name = _below(directory, path)
         if name is None:
             log.warning("the state file names %s, which is outside of %s: it is left alone", path, directory)
-        elif name not in known and (checkpoint := _inspect(storage, name, timestamp)):
+            continue
+        listed.append(name)
+        if name not in known and (checkpoint := _inspect(storage, name, timestamp)):
             found.append(checkpoint)
-    return Found(tuple(found), state.last_preserved_timestamp)
+    return Found(tuple(found), tuple(listed), last_preserved)
 
 
 def _found_by_scan(storage: Storage, data: bytes, error: CorruptData, known: frozenset[str], now: float) -> Found:

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from distckpt.bundle.coverage import check_coverage
 from distckpt.bundle.index import encode_index
@@ -22,10 +22,10 @@ from distckpt.commit.publication import heal, hide, publish, remove
 from distckpt.commit.statefile import write_state
 from distckpt.errors import DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
 from distckpt.journal.log import Journal
-from distckpt.journal.records import CommitRecord, QuarantineRecord, RetireRecord
+from distckpt.journal.records import CommitRecord, PreserveRecord, QuarantineRecord, RetireRecord
 from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
 from distckpt.protocol.effects import Commit
-from distckpt.protocol.retention import Policy, select_retired
+from distckpt.protocol.retention import Policy, Preservation, select_retired
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.commit")
@@ -36,7 +36,9 @@ HEALED_MAX = 16
 
 @dataclass(slots=True)
 class Committer:
-    """Commits for one generation. `last_preserved` goes into TensorFlow's state file (seconds since the epoch)."""
+    """Commits for one generation. `last_preserved` is when the last preserved checkpoint was committed; it goes into
+    TensorFlow's state file. `clock` and it are in seconds since the epoch.
+    """
 
     storage: Storage
     journal: Journal
@@ -45,13 +47,16 @@ class Committer:
     last_preserved: float
     clock: Callable[[], float] = time.time
     leased: Callable[[], Collection[str]] = tuple
+    preservation: Preservation = Preservation()
+    _opened_at: float = field(init=False)
     _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired whose files are gone
 
     def __post_init__(self) -> None:
         self._removed = set(self.journal.state.retired)  # recovery has seen to these
+        self._opened_at = self.clock()
 
-    def commit(self, request: Commit) -> tuple[Checkpoint, tuple[str, ...]]:
-        """Returns the checkpoint and the names that retention removed.
+    def commit(self, request: Commit) -> tuple[Checkpoint, tuple[str, ...], tuple[str, ...]]:
+        """Returns the checkpoint, the names that retention removed, and those that it left for good.
 
         Raises Fenced; OutcomeUnknown where the record may stand, or stands and could not be made visible; any other
         error means that nothing was committed (what was staged for the index is gone, the shards are the caller's to
@@ -76,7 +81,8 @@ class Committer:
                 f"{checkpoint.name} is committed in the journal but not visible under its name ({error}); the next "
                 "start of the job finishes it"
             ) from error
-        return checkpoint, self._retire(replaced)
+        retired, preserved = self._retire(replaced)
+        return checkpoint, retired, preserved
 
     def quarantine(self, name: str, reason: str) -> None:
         """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are.
@@ -146,10 +152,17 @@ class Committer:
             file.abandon()
             raise
 
-    def _retire(self, replaced: Sequence[Checkpoint]) -> tuple[str, ...]:
+    def _retire(self, replaced: Sequence[Checkpoint]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Applies retention. The commit stands: what goes wrong here is told, and tried again after the next one."""
-        names = select_retired(self.journal.state.live, self.policy, self.leased())
+        active = self._as_tensorflow_sees(self.journal.state.active)
+        leaving = select_retired(active, self.policy, self.leased())
+        stamps = {each.name: each.timestamp for each in active}
+        kept, last = self.preservation.preserved([(name, stamps[name]) for name in leaving], self.last_preserved)
+        names = tuple(name for name in leaving if name not in kept)
         try:
+            if kept:
+                self.journal.append(PreserveRecord(kept))
+                self.last_preserved = last
             if names:
                 self.journal.append(RetireRecord(names))
             self._write_state()
@@ -159,10 +172,10 @@ class Committer:
             self._heal()
             self.journal.compact()
         except Fenced:
-            return ()
+            return (), ()
         except DistckptError as error:
             log.warning("after the commit: %s; it is tried again after the next one", error)
-        return names
+        return names, kept
 
     def _remove_retired(self) -> None:
         retired = self.journal.state.retired
@@ -179,4 +192,12 @@ class Committer:
                 log.warning("the files of %s had been moved or deleted, and were put back", checkpoint.name)
 
     def _write_state(self) -> None:
-        write_state(self.storage, self.journal.state.live, self.last_preserved)
+        write_state(self.storage, self._as_tensorflow_sees(self.journal.state.live), self.last_preserved)
+
+    def _as_tensorflow_sees(self, checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+        """Where the clock went back before this generation began, no earlier checkpoint is of a time after that."""
+        mine, opened_at = self.journal.state.generation, self._opened_at
+        return tuple(
+            each if each.generation == mine else replace(each, timestamp=min(each.timestamp, opened_at))
+            for each in checkpoints
+        )

@@ -8,39 +8,81 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
-from distckpt.commit.adoption import find_adoptable
+from distckpt.commit.adoption import Found, find_adoptable
 from distckpt.commit.publication import heal, hide, removal_is_safe, remove
 from distckpt.commit.statefile import write_state
 from distckpt.errors import ObjectMissing
 from distckpt.journal.log import Journal
-from distckpt.journal.records import AdoptRecord, QuarantineRecord
+from distckpt.journal.records import AdoptRecord, PreserveRecord, QuarantineRecord
 from distckpt.journal.state import JournalState
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.commit")
 
 
-def recover(storage: Storage, journal: Journal, directory: str) -> float:
+def recover(storage: Storage, journal: Journal, directory: str, now: float | None = None) -> float:
     """Brings the shared path to what the journal says. Returns the time of TensorFlow's last preserved checkpoint.
 
-    `directory` is the path as TensorFlow's state file may spell it. Raises Fenced, StorageError, CorruptData.
+    `directory` is the path as TensorFlow's state file may spell it; `now` in seconds since the epoch (None: the
+    system's clock). Raises Fenced, StorageError, CorruptData.
     """
+    now = time.time() if now is None else now
     _finish_removals(storage, journal)
     _finish_publications(storage, journal)
-    now = time.time()
     state = journal.state
     known = frozenset({each.name for each in state.live} | {each.checkpoint.name for each in state.quarantined})
     found = find_adoptable(storage, directory, known, now)
+    last_preserved = _last_preserved(found, state, now)
     if found.checkpoints:
-        journal.append(AdoptRecord(found.checkpoints))
+        seen = (replace(each, timestamp=min(each.timestamp, now)) for each in found.checkpoints)
+        journal.append(AdoptRecord(tuple(replace(each, preserved=each.timestamp <= last_preserved) for each in seen)))
         log.warning("adopted from plain TensorFlow: %s", ", ".join(c.name for c in found.checkpoints))
-    # As in TensorFlow: a little back, so that a checkpoint saved at once is not taken for a preserved one.
-    last_preserved = min(now, found.last_preserved) if found.last_preserved is not None else now - 1.0
-    write_state(storage, journal.state.live, last_preserved)
+    _preserve_as_tensorflow(journal, last_preserved, now)
+    if not _is_said(found, journal.state):
+        write_state(storage, journal.state.live, last_preserved)
     _discard_sealed_generations(storage, journal.state)
     journal.compact()
     return last_preserved
+
+
+def _last_preserved(found: Found, state: JournalState, now: float) -> float:
+    """TensorFlow's rule: the state file's, and not after `now`; without a state file a little before `now`, so that a
+    checkpoint saved at once is not taken for a preserved one.
+
+    Where the state file was lost, the journal knows; and where it was not yet rewritten after a preservation, it still
+    lists what the journal says is preserved.
+    """
+    preserved = {each.name: each.timestamp for each in state.live if each.preserved}
+    if found.last_preserved is not None:
+        stale = (preserved[name] for name in found.listed if name in preserved)
+        return min(now, max([found.last_preserved, *stale]))
+    if preserved:
+        return min(now, max(preserved.values()))
+    return min([now, *(each.timestamp for each in state.active)]) - 1.0
+
+
+def _preserve_as_tensorflow(journal: Journal, last_preserved: float, now: float) -> None:
+    """What is not after the last preserved one is not in TensorFlow's active set: that run, or a clock that went back,
+    leaves it unclear whether it was preserved, and it is rather kept.
+    """
+    names = tuple(each.name for each in journal.state.active if min(each.timestamp, now) <= last_preserved)
+    if names:
+        journal.append(PreserveRecord(names))
+        log.warning("kept for good, being no newer than the last preserved checkpoint: %s", ", ".join(names))
+
+
+def _is_said(found: Found, state: JournalState) -> bool:
+    """Whether TensorFlow's state file fits the journal as it stands: then, as in TensorFlow, only a save rewrites it.
+
+    So does one that names nothing of this directory, beside a journal that never had anything.
+    """
+    if not state.live:
+        return not state.quarantined
+    if not found.listed or found.listed[-1] != state.live[-1].name:
+        return False
+    return {each.name for each in state.active} <= set(found.listed) <= {each.name for each in state.live}
 
 
 def _finish_publications(storage: Storage, journal: Journal) -> None:

@@ -12,14 +12,22 @@ from distckpt.storage.interface import Storage
 
 
 def write_state(storage: Storage, live: Sequence[Checkpoint], last_preserved: float) -> None:
-    """Rewrites the state file with `live`, oldest first; the last is the latest. Removes it where there is none."""
+    """Rewrites the state file with `live`, oldest first; the last is the latest. Removes it where there is none.
+
+    As in TensorFlow the preserved ones are not listed. If the latest is one, it must be: with a time by which
+    TensorFlow, too, takes it for preserved.
+    """
     if not live:
         storage.delete(STATE_FILE)
         return
+    listed = [(each.name, each.timestamp) for each in live if not each.preserved]
+    latest = live[-1]
+    if latest.preserved:
+        listed.append((latest.name, min(latest.timestamp, last_preserved)))
     state = CheckpointState(
-        model_checkpoint_path=live[-1].name,
-        all_model_checkpoint_paths=tuple(checkpoint.name for checkpoint in live),
-        all_model_checkpoint_timestamps=tuple(checkpoint.timestamp for checkpoint in live),
+        model_checkpoint_path=latest.name,
+        all_model_checkpoint_paths=tuple(name for name, _ in listed),
+        all_model_checkpoint_timestamps=tuple(timestamp for _, timestamp in listed),
         last_preserved_timestamp=last_preserved,
     )
     storage.put(STATE_FILE, format_state(state))

@@ -19,6 +19,7 @@ from distckpt.journal.records import (
     CommitRecord,
     Entry,
     GenerationRecord,
+    PreserveRecord,
     Process,
     QuarantineRecord,
     Record,
@@ -115,6 +116,8 @@ def _record_to_json(record: Record) -> dict[str, Any]:
             return {"record": "COMMIT", "checkpoint": _checkpoint_to_json(record.checkpoint)}
         case AdoptRecord():
             return {"record": "ADOPT", "checkpoints": [_checkpoint_to_json(each) for each in record.checkpoints]}
+        case PreserveRecord():
+            return {"record": "PRESERVE", "names": list(record.names)}
         case RetireRecord():
             return {"record": "RETIRE", "names": list(record.names)}
         case QuarantineRecord():
@@ -129,6 +132,8 @@ def _record_from_json(body: Fields, path: str) -> Record:
             return CommitRecord(_checkpoint_from_json(body.inner("checkpoint")))
         case "ADOPT":
             return AdoptRecord(tuple(_checkpoint_from_json(each) for each in body.inners("checkpoints")))
+        case "PRESERVE":
+            return PreserveRecord(body.texts("names"))
         case "RETIRE":
             return RetireRecord(body.texts("names"))
         case "QUARANTINE":
@@ -176,6 +181,8 @@ def process_from_json(body: Fields) -> Process:
 
 
 def _checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    """`preserved` is written where it is true: what was written before there was such a thing reads the same."""
+    preserved = {"preserved": True} if checkpoint.preserved else {}
     return {
         "name": checkpoint.name,
         "step": checkpoint.step,
@@ -186,6 +193,7 @@ def _checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
         "files": [
             {"name": file.name, "size_bytes": file.size_bytes, "handle": file.handle} for file in checkpoint.files
         ],
+        **preserved,
     }
 
 
@@ -206,4 +214,5 @@ def _checkpoint_from_json(body: Fields) -> Checkpoint:
         ),
         manifest_sha256=body.text("manifest_sha256"),
         metrics=body.numbers("metrics") or NO_METRICS,
+        preserved=body.has("preserved") and body.flag("preserved"),
     )

@@ -58,6 +58,9 @@ class Fields:
     def inners(self, name: str) -> list[Fields]:
         return [Fields(each, self._path, f"{self._where}{name}[{n}]") for n, each in enumerate(self._list(name))]
 
+    def has(self, name: str) -> bool:
+        return name in self._fields
+
     def is_null(self, name: str) -> bool:
         return self._get(name) is None
 

@@ -55,6 +55,13 @@ class AdoptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PreserveRecord:
+    """Checkpoints leave the active set and stay: nothing retires them any more (`keep_checkpoint_every_n_hours`)."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RetireRecord:
     """Checkpoints cease to exist; their files are deleted after this."""
 
@@ -69,7 +76,7 @@ class QuarantineRecord:
     reason: str
 
 
-Record = GenerationRecord | CommitRecord | AdoptRecord | RetireRecord | QuarantineRecord
+Record = GenerationRecord | CommitRecord | AdoptRecord | PreserveRecord | RetireRecord | QuarantineRecord
 
 
 @dataclass(frozen=True, slots=True)

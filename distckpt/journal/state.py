@@ -1,8 +1,9 @@
 """What the journal says, as a pure fold over its records: `apply(state, entry) -> state`.
 
 Rules, each held by `apply`: slots come without gaps; generations too, and only a GENERATION record changes the
-generation; every other record is of the current generation; what is retired or quarantined was live. A file belongs to
-one checkpoint: as soon as a commit names it, no retired or quarantined checkpoint does any more.
+generation; every other record is of the current generation; what is retired or quarantined was live; what is preserved
+was active, and is never retired. A file belongs to one checkpoint: as soon as a commit names it, no retired or
+quarantined checkpoint does any more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from distckpt.journal.records import (
     CommitRecord,
     Entry,
     GenerationRecord,
+    PreserveRecord,
     QuarantineRecord,
     RetireRecord,
 )
@@ -36,7 +38,7 @@ class Quarantined:
 class JournalState:
     """After slot `slot`. `begun` is the record of the current generation (None before the first).
 
-    `live` are the checkpoints that exist, in the order of their commits. `retired` ceased to exist, or were replaced;
+    `live` are the checkpoints that exist, in the order of their commits; the preserved among them stay. `retired` ceased to exist, or were replaced;
     the files they name here are perhaps not deleted yet, and belong to no live checkpoint. Oldest first, all of them.
     """
 
@@ -49,6 +51,11 @@ class JournalState:
     @property
     def generation(self) -> int:
         return self.begun.generation if self.begun else 0
+
+    @property
+    def active(self) -> tuple[Checkpoint, ...]:
+        """The live ones that retention may remove: those that are not preserved."""
+        return tuple(each for each in self.live if not each.preserved)
 
 
 def apply(state: JournalState, entry: Entry) -> JournalState:
@@ -78,6 +85,8 @@ def apply(state: JournalState, entry: Entry) -> JournalState:
                 _require(checkpoint.adopted, slot, f"it adopts {checkpoint.name}, which has a manifest")
                 state = _added(state, checkpoint)
             return state
+        case PreserveRecord():
+            return _preserve(state, slot, record)
         case RetireRecord():
             return _retire(state, slot, record)
         case QuarantineRecord():
@@ -96,12 +105,20 @@ def _added(state: JournalState, checkpoint: Checkpoint) -> JournalState:
     )
 
 
+def _preserve(state: JournalState, slot: int, record: PreserveRecord) -> JournalState:
+    names = set(record.names)
+    found = sum(each.name in names for each in state.active)
+    told = f"it preserves {', '.join(record.names)}: not all of them active, each once"
+    _require(found == len(record.names), slot, told)
+    live = tuple(replace(each, preserved=each.preserved or each.name in names) for each in state.live)
+    return replace(state, live=live)
+
+
 def _retire(state: JournalState, slot: int, record: RetireRecord) -> JournalState:
     names = set(record.names)
-    gone = tuple(each for each in state.live if each.name in names)
-    _require(
-        len(gone) == len(record.names), slot, f"it retires {', '.join(record.names)}: not all of them live, each once"
-    )
+    gone = tuple(each for each in state.active if each.name in names)
+    told = f"it retires {', '.join(record.names)}: not all of them live and not preserved, each once"
+    _require(len(gone) == len(record.names), slot, told)
     return replace(
         state,
         live=tuple(each for each in state.live if each.name not in names),

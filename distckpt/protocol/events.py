@@ -60,11 +60,12 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class CommitDone:
-    """The outcome of Commit: it exists, and retention removed `retired` (names)."""
+    """The outcome of Commit: it exists, and retention removed `retired` (names) and left `preserved` for good."""
 
     round: int
     checkpoint: Checkpoint
     retired: tuple[str, ...] = ()
+    preserved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The save exists. `checkpoint` has no files here; `retired` are the names that retention removed."""
+    """The save exists. `checkpoint` has no files here; `retired` are the names that left the active set."""
 
     round: int
     ordinal: int

@@ -77,6 +77,27 @@ class AnyOf:
         return set().union(*(policy.kept(checkpoints) for policy in self.policies))
 
 
+@dataclass(frozen=True, slots=True)
+class Preservation:
+    """TensorFlow's `keep_checkpoint_every_n_hours`, which is about what a policy removes: it is preserved instead if its
+    commit was at least `hours` after that of the last preserved one. None or 0: nothing is.
+    """
+
+    hours: float | None = None
+
+    def preserved(self, leaving: Sequence[tuple[str, float]], last: float) -> tuple[tuple[str, ...], float]:
+        """Which of `leaving` stay, and the new time of the last preserved one, which was `last`.
+
+        `leaving`: names with the times of their commits, oldest first; all times are seconds since the epoch.
+        """
+        names = []
+        for name, timestamp in leaving:
+            if self.hours and timestamp - self.hours * 3600.0 >= last:  # TensorFlow's own arithmetic, to the bit
+                names.append(name)
+                last = timestamp
+        return tuple(names), last
+
+
 Policy = KeepLatest | KeepBest | KeepEvery | AnyOf
 
 

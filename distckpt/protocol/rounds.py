@@ -197,10 +197,13 @@ class Rounds:
         if current is None:
             return
         gone = {*event.retired, event.checkpoint.name}
-        self.checkpoints = [c for c in self.checkpoints if c.name not in gone] + [event.checkpoint]
+        left = [c for c in self.checkpoints if c.name not in gone]
+        left = [replace(c, preserved=True) if c.name in event.preserved else c for c in left]
+        self.checkpoints = [*left, event.checkpoint]
         self._desk.log("info", f"round {current.number}: {event.checkpoint.name} is committed")
         shown = replace(event.checkpoint, files=())
-        committed = {w: Committed(current.number, o, shown, event.retired) for w, o in current.ordinals.items()}
+        inactive = event.retired + event.preserved
+        committed = {w: Committed(current.number, o, shown, inactive) for w, o in current.ordinals.items()}
         self._end(current, "committed", committed)
 
     def commit_failed(self, event: CommitFailed) -> None:

@@ -144,6 +144,7 @@ def checkpoint_to(checkpoint: Checkpoint) -> pb.Checkpoint:
         files=[_file_to(file) for file in checkpoint.files],
         manifest_sha256=checkpoint.manifest_sha256,
         metrics=dict(checkpoint.metrics),
+        preserved=checkpoint.preserved,
     )
 
 
@@ -156,4 +157,5 @@ def checkpoint_from(message: pb.Checkpoint) -> Checkpoint:
         files=tuple(_file_from(file) for file in message.files),
         manifest_sha256=checks.optional_name(message.manifest_sha256, "checkpoint.manifest_sha256"),
         metrics=checks.metrics(message.metrics, "checkpoint.metrics"),
+        preserved=message.preserved,
     )

@@ -20,7 +20,7 @@ from distckpt.model import CHIEF
 from distckpt.options import Options
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.messages import CoordinatorEnvelope
-from distckpt.protocol.retention import Policy
+from distckpt.protocol.retention import Policy, Preservation
 from distckpt.rpc.credentials import Credentials
 from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
 from distckpt.rpc.server import CoordinatorServer
@@ -61,6 +61,8 @@ class ChiefSide:
     world_size: int
     options: Options
     policy: Policy
+    preservation: Preservation = Preservation()
+    clock: Callable[[], float] = time.time
     deliver: Callable[[CoordinatorEnvelope], None] = lambda _: None  # until it has joined, nothing is said to it
     coordinator: CoordinatorRuntime = field(init=False)
     _server: CoordinatorServer | None = None
@@ -74,7 +76,7 @@ class ChiefSide:
         self._beating = threading.Thread(target=self._beat, name="distckpt-pulse", daemon=True)
         self._beating.start()
         try:
-            last_preserved = recover(self.storage, self.journal, str(self.storage.directory))
+            last_preserved = recover(self.storage, self.journal, str(self.storage.directory), self.clock())
         except BaseException:
             self._closing.set()
             raise
@@ -87,7 +89,15 @@ class ChiefSide:
             state.live,
             set_aside=[each.checkpoint.name for each in state.quarantined],
         )
-        committer = Committer(self.storage, self.journal, self.job, self.policy, last_preserved)
+        committer = Committer(
+            self.storage,
+            self.journal,
+            self.job,
+            self.policy,
+            last_preserved,
+            clock=self.clock,
+            preservation=self.preservation,
+        )
         self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)
         self.coordinator.start()
         self._recovered.set()

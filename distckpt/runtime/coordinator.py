@@ -101,13 +101,13 @@ class CoordinatorRuntime:
 
     def _commit(self, effect: effects.Commit) -> None:
         try:
-            checkpoint, retired = self._committer.commit(effect)
+            checkpoint, retired, preserved = self._committer.commit(effect)
         except Exception as error:  # noqa: BLE001  # whatever it is, the round must have an outcome
             fatal = isinstance(error, (FatalError, OutcomeUnknown))
             self._loop.post(events.CommitFailed(effect.round, cause_of(error, CHIEF), fatal))
         else:
             self.last_commit = effect
-            self._loop.post(events.CommitDone(effect.round, checkpoint, retired))
+            self._loop.post(events.CommitDone(effect.round, checkpoint, retired, preserved))
 
     def _quarantine(self, effect: effects.Quarantine) -> None:
         try:

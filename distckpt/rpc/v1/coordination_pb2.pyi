@@ -346,7 +346,7 @@ class FileRecord(_message.Message):
     def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., handle: _Optional[str] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
-    __slots__ = ("name", "step", "timestamp", "generation", "files", "manifest_sha256", "metrics")
+    __slots__ = ("name", "step", "timestamp", "generation", "files", "manifest_sha256", "metrics", "preserved")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -361,6 +361,7 @@ class Checkpoint(_message.Message):
     FILES_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    PRESERVED_FIELD_NUMBER: _ClassVar[int]
     name: str
     step: int
     timestamp: float
@@ -368,4 +369,5 @@ class Checkpoint(_message.Message):
     files: _containers.RepeatedCompositeFieldContainer[FileRecord]
     manifest_sha256: str
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., step: _Optional[int] = ..., timestamp: _Optional[float] = ..., generation: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., manifest_sha256: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    preserved: bool
+    def __init__(self, name: _Optional[str] = ..., step: _Optional[int] = ..., timestamp: _Optional[float] = ..., generation: _Optional[int] = ..., files: _Optional[_Iterable[_Union[FileRecord, _Mapping]]] = ..., manifest_sha256: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., preserved: bool = ...) -> None: ...

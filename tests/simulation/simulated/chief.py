@@ -37,7 +37,7 @@ class Chief:
             writer = Writer("host", process.start)
             generation = journal.begin(job=world.job, process=writer, world=(), timestamp=world.now)
             world.tell(f"{process} begins generation {generation}")
-            last_preserved = recover(process.disk, journal, "/job")
+            last_preserved = recover(process.disk, journal, "/job", world.now)
         except DistckptError as error:
             process.die(f"cannot begin: {type(error).__name__}: {error}")
             return
@@ -117,13 +117,13 @@ class Chief:
     def _commit(self, effect: effects.Commit) -> None:
         assert self._committer is not None
         try:
-            checkpoint, retired = self._committer.commit(effect)
+            checkpoint, retired, preserved = self._committer.commit(effect)
         except DistckptError as error:
             fatal = isinstance(error, FatalError | OutcomeUnknown)
             self._world.tell(f"{self._process} commit of round {effect.round}: {type(error).__name__}: {error}")
             self.handle(events.CommitFailed(effect.round, cause_of(error, 0), fatal))
         else:
-            self.handle(events.CommitDone(effect.round, checkpoint, retired))
+            self.handle(events.CommitDone(effect.round, checkpoint, retired, preserved))
 
     def _quarantine(self, effect: effects.Quarantine) -> None:
         assert self._committer is not None
