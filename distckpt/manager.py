@@ -5,28 +5,34 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import posixpath
+import re
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
+from numbers import Integral
 from types import TracebackType
 from typing import Any, Self
 
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
-from distckpt.model import NO_METRICS, Checkpoint
+from distckpt.model import NO_METRICS, Checkpoint, Place
 from distckpt.options import Options
 from distckpt.policy import EverySteps
 from distckpt.protocol.messages import Committed
-from distckpt.protocol.retention import KeepBest, KeepLatest, Policy
+from distckpt.protocol.retention import KeepBest, KeepLatest, Policy, Preservation
 from distckpt.report import SaveReport
-from distckpt.runtime.lane import Lane
 from distckpt.runtime.session import Session, close_when_forgotten, open_session
+from distckpt.runtime.tenancy import Tenancy
 from distckpt.runtime.ticket import SaveRequest, SaveTicket
-from distckpt.tensors import cluster
+from distckpt.storage.keys import HIDDEN, check_key
+from distckpt.tensors import cluster, internals
 from distckpt.tensors.restore import restore
 from distckpt.tensors.source import Source
 
@@ -70,10 +76,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         worker_state: Any = None,
         options: Options | None = None,
     ) -> None:
+        _refuse_graph_mode()
         place = cluster.cluster_place(strategy if strategy is not None else tf.distribute.get_strategy())
         cluster.refuse_hidden_cluster(place, os.environ)
         _refuse_unbuilt(
-            keep_checkpoint_every_n_hours=keep_checkpoint_every_n_hours,
             preemption=preemption,
             worker_state=worker_state,
         )
@@ -91,22 +97,29 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._save_policy = save_policy
         self._async_save = async_save
         self._retention = retention if retention is not None else KeepLatest(max_to_keep)
-        self._checkpoint_name = checkpoint_name
+        self._name_prefix = _name_prefix(self.directory, checkpoint_name)
         self._in_flight: SaveTicket | None = None
         self._last_committed: SaveTicket | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._source = Source(checkpoint, place)
-        self._session: Session = open_session(
+        self._calling: Future[None] | None = None
+        open_mine = partial(
+            _open,
             self.directory,
             place,
-            cluster.ClusterBoard(),
             self._retention,
             options or Options(),
             _weakly(self._on_commit),
+            Preservation(keep_checkpoint_every_n_hours),
         )
+        self._tenancy = Tenancy(os.path.realpath(self.directory), open_mine)
         self._remember(self._session.checkpoints)
-        close_when_forgotten(self, self._session)
+        close_when_forgotten(self, self._tenancy)
+
+    @property
+    def _session(self) -> Session:
+        return self._tenancy.session
 
     # ---------------------------------------------------------------------------------------------------------- saving
 
@@ -132,8 +145,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         counter.assign_add(1)
         number = counter if checkpoint_number is None else checkpoint_number
         # TensorFlow's own conversion: Python and NumPy integers, variables, tensors.
-        step = number if isinstance(number, int) else tf.compat.v1.train.global_step(None, number)
-        return self._save(int(step), metrics, options)
+        step = int(number if isinstance(number, Integral) else tf.compat.v1.train.global_step(None, number))
+        if step < 0:
+            raise ConfigurationError(f"checkpoint_number is {step}: distckpt numbers checkpoints from 0 on")
+        return self._save(step, metrics, options)
 
     def step_end(self, step: int, metrics: Mapping[str, float] | None = None) -> str | None:
         """To be called once after each training step, on every worker; saves when `save_policy` says so.
@@ -151,17 +166,22 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         return self._save(step, metrics, None)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Until the save in flight, if any, is committed. Raises its error; TimeoutError after `timeout` seconds.
+        """Until the save in flight, if any, is committed, and its callbacks have run. Raises its error, or theirs;
+        TimeoutError after `timeout` seconds.
 
-        Without a timeout it waits as long as `Options.deadlines` allow.
+        Without a timeout it waits as long as `Options.deadlines` allow, and the callbacks take.
         """
         ticket = self._in_flight
-        if ticket is None:
-            return
-        if not ticket.outcome.wait(timeout) and timeout is not None:
-            raise TimeoutError(f"{ticket.outcome.what} is not committed after {timeout} s; it goes on")
-        self._in_flight = None
-        ticket.outcome.result()
+        if ticket is not None:
+            if not ticket.outcome.wait(timeout) and timeout is not None:
+                raise TimeoutError(f"{ticket.outcome.what} is not committed after {timeout} s; it goes on")
+            self._in_flight = None
+            ticket.outcome.result()
+        calling = self._calling
+        if calling is not None:
+            calling.exception(timeout)
+            self._calling = None
+            calling.result()
 
     def sync(self) -> None:
         """As in TensorFlow: waits for the save in flight, and for what TensorFlow itself does in the background."""
@@ -236,10 +256,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._check_open()
         self.wait()
         decided = self._session.agent.begin_restore(selector).result()
+        path = None if decided.name is None else self._path(decided.name)
         for name in decided.quarantined:
             log.error("%s is corrupt and was set aside", self._path(name))
-            self._forget(name)
-        return None if decided.name is None else self._path(decided.name)
+            self._forget(name, path if selector == "latest" else None)
+        return path
 
     # --------------------------------------------------------------------------------------------------------- closing
 
@@ -254,7 +275,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         try:
             self.wait()
         finally:
-            self._session.close()
+            self._tenancy.close()
 
     def __enter__(self) -> Self:
         return self
@@ -270,6 +291,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     def _check_open(self) -> None:
         if self._closed:
             raise ManagerClosed("this CheckpointManager was closed")
+        _refuse_graph_mode()
+        if self._tenancy.claim():
+            self._remember(self._session.checkpoints)
 
     # -------------------------------------------------------------------------------------------------------- the save
 
@@ -287,15 +311,17 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     def _save(self, step: int, metrics: Mapping[str, float] | None, options: Any) -> str:
         begun = time.monotonic()
         self.wait()
-        name = f"{self._checkpoint_name}-{step}"
+        name = f"{self._name_prefix}{step}"
         ticket = self._in_flight = self._announced(step, name, metrics or NO_METRICS)
-        callbacks = getattr(options, "experimental_write_callbacks", None) or ()
+        callbacks = tuple(getattr(options, "experimental_write_callbacks", None) or ())
         if self._async_save or getattr(options, "experimental_enable_async_checkpoint", False):
             if callbacks:
-                Lane("callbacks").submit(lambda: self._call_back(ticket, callbacks))
+                self._calling = Future()
+                call = partial(self._call_back, ticket, callbacks, self._calling)
+                threading.Thread(target=call, name="distckpt-callbacks").start()
         else:
             self.wait()
-            self._call_back(ticket, callbacks)
+            _execute_callbacks(callbacks, self._path(name))
         ticket.blocked_s = time.monotonic() - begun
         return self._path(name)
 
@@ -325,12 +351,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             self._session.agent.capture_failed(ticket, error)
             raise
 
-    def _call_back(self, ticket: SaveTicket, callbacks: Iterable[Callable[..., None]]) -> None:
-        """After the commit, runs the callbacks of `tf.train.CheckpointOptions`, which take the path or nothing."""
-        ticket.outcome.wait()
-        for callback in callbacks:
-            if ticket.outcome.error is None:
-                callback(*[self._path(ticket.request.name)][: len(inspect.signature(callback).parameters)])
+    def _call_back(self, ticket: SaveTicket, callbacks: Sequence[Callable[..., object]], done: Future[None]) -> None:
+        """After the commit, runs the callbacks of `tf.train.CheckpointOptions`; the next `wait` raises what they do."""
+        try:
+            if ticket.outcome.wait() and ticket.outcome.error is None:
+                _execute_callbacks(callbacks, self._path(ticket.request.name))
+        except BaseException as error:  # noqa: BLE001  # it is the training thread's to see
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     # ------------------------------------------------------------------------------------ TensorFlow's own bookkeeping
 
@@ -339,7 +368,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
 
     def _remember(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Fills the fields behind TensorFlow's `checkpoints` and `latest_checkpoint`."""
-        self._maybe_delete = OrderedDict((self._path(each.name), each.timestamp) for each in checkpoints)
+        active = [each for each in checkpoints if not each.preserved]
+        self._maybe_delete = OrderedDict((self._path(each.name), each.timestamp) for each in active)
         self._latest_checkpoint = self._path(checkpoints[-1].name) if checkpoints else None
 
     def _on_commit(self, ticket: SaveTicket, committed: Committed) -> None:
@@ -351,10 +381,58 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             self._latest_checkpoint = self._path(committed.checkpoint.name)
             self._maybe_delete[self._latest_checkpoint] = committed.checkpoint.timestamp
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, latest: str | None) -> None:
         with self._lock:
             self._maybe_delete.pop(self._path(name), None)
-            self._latest_checkpoint = next(reversed(self._maybe_delete), None)
+            self._latest_checkpoint = latest or next(reversed(self._maybe_delete), None)
+
+
+def _open(
+    directory: str,
+    place: Place,
+    retention: Policy,
+    options: Options,
+    on_commit: Callable[[SaveTicket, Committed], None],
+    preservation: Preservation,
+) -> Session:
+    """One session more: the n-th of each worker meets the n-th of the others, on a board of their own."""
+    board = cluster.ClusterBoard()
+    return open_session(
+        directory, place, board, retention, options, on_commit, preservation=preservation, clock=internals.now
+    )
+
+
+def _execute_callbacks(callbacks: Sequence[Callable[..., object]], path: str) -> None:
+    """As TensorFlow does: in order, each with the path or, if it takes nothing, without (checkpoint/checkpoint.py)."""
+    for callback in callbacks:
+        takes = len(inspect.signature(callback).parameters)
+        if takes > 1:
+            raise AssertionError(f"a write callback takes the path or nothing; {callback} takes {takes} arguments")
+        callback(*[path][:takes])
+
+
+def _refuse_graph_mode() -> None:
+    if not tf.executing_eagerly():
+        raise ConfigurationError(
+            "distckpt saves and restores eagerly: not in a tf.Graph or a tf.compat.v1 session, where "
+            "tf.train.CheckpointManager has to do, and not from within a tf.function: call it outside of it"
+        )
+
+
+def _name_prefix(directory: str, checkpoint_name: str) -> str:
+    """What stands before the number in the names of checkpoints, below the directory; it may hold separators."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", directory):
+        raise ConfigurationError(f"{directory} is no directory of a file system, and distckpt writes only into those")
+    prefix = posixpath.normpath(f"{checkpoint_name}-")
+    try:
+        check_key(f"{prefix}0")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"checkpoint_name={checkpoint_name!r} does not name files below {directory}"
+        ) from error
+    if prefix.startswith(f"{HIDDEN}/"):
+        raise ConfigurationError(f"checkpoint_name={checkpoint_name!r}: {HIDDEN} is where distckpt keeps its own files")
+    return prefix
 
 
 def _refuse_unbuilt(**arguments: Any) -> None:

@@ -25,7 +25,7 @@ from distckpt.journal.log import Journal
 from distckpt.journal.records import CommitRecord, PreserveRecord, QuarantineRecord, RetireRecord
 from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
 from distckpt.protocol.effects import Commit
-from distckpt.protocol.retention import Policy, Preservation, select_retired
+from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation, select_retired
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.commit")
@@ -47,7 +47,7 @@ class Committer:
     last_preserved: float
     clock: Callable[[], float] = time.time
     leased: Callable[[], Collection[str]] = tuple
-    preservation: Preservation = Preservation()
+    preservation: Preservation = NO_PRESERVATION
     _opened_at: float = field(init=False)
     _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired whose files are gone
 

@@ -38,8 +38,9 @@ class Quarantined:
 class JournalState:
     """After slot `slot`. `begun` is the record of the current generation (None before the first).
 
-    `live` are the checkpoints that exist, in the order of their commits; the preserved among them stay. `retired` ceased to exist, or were replaced;
-    the files they name here are perhaps not deleted yet, and belong to no live checkpoint. Oldest first, all of them.
+    `live` are the checkpoints that exist, in the order of their commits; the preserved among them stay. `retired`
+    ceased to exist, or were replaced; the files they name here are perhaps not deleted yet, and belong to no live
+    checkpoint. Oldest first, all of them.
     """
 
     slot: int = 0

@@ -98,6 +98,8 @@ class Preservation:
         return tuple(names), last
 
 
+NO_PRESERVATION = Preservation()
+
 Policy = KeepLatest | KeepBest | KeepEvery | AnyOf
 
 

@@ -20,7 +20,7 @@ from distckpt.model import CHIEF
 from distckpt.options import Options
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.messages import CoordinatorEnvelope
-from distckpt.protocol.retention import Policy, Preservation
+from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation
 from distckpt.rpc.credentials import Credentials
 from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
 from distckpt.rpc.server import CoordinatorServer
@@ -61,7 +61,7 @@ class ChiefSide:
     world_size: int
     options: Options
     policy: Policy
-    preservation: Preservation = Preservation()
+    preservation: Preservation = NO_PRESERVATION
     clock: Callable[[], float] = time.time
     deliver: Callable[[CoordinatorEnvelope], None] = lambda _: None  # until it has joined, nothing is said to it
     coordinator: CoordinatorRuntime = field(init=False)

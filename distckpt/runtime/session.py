@@ -11,17 +11,19 @@ import atexit
 import os
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import uuid4
 
 from distckpt.model import CHIEF, Checkpoint, Place
 from distckpt.options import Options
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.messages import AgentEnvelope, Committed, Join, Sender
-from distckpt.protocol.retention import Policy
+from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation
 from distckpt.rpc.client import AgentClient
 from distckpt.rpc.rendezvous import read_rendezvous
 from distckpt.runtime.agent import AgentRuntime
@@ -66,9 +68,19 @@ class Session:
 
 
 def open_session(
-    directory: str, place: Place, board: Board, policy: Policy, options: Options, on_commit: OnCommit
+    directory: str,
+    place: Place,
+    board: Board,
+    policy: Policy,
+    options: Options,
+    on_commit: OnCommit,
+    *,
+    preservation: Preservation = NO_PRESERVATION,
+    clock: Callable[[], float] = time.time,
 ) -> Session:
     """Joins the job. All its workers call this, with the same board; what keeps the chief out keeps all out.
+
+    `clock` dates the commits.
 
     Raises DirectoryNotWritable, DirectoryMismatch, DirectoryInUse, CoordinatorUnreachable, Refused, CorruptJournal.
     """
@@ -77,14 +89,19 @@ def open_session(
         if not place.is_chief:
             return opening.as_worker(PosixStorage(directory))
         try:
-            return opening.as_chief(PosixStorage.create(directory), policy)
+            return opening.as_chief(PosixStorage.create(directory), policy, preservation, clock)
         except Exception as error:
             if place.world_size > 1:
                 tell_failure(board, error)
             raise
 
 
-def close_when_forgotten(owner: object, session: Session) -> None:
+class Finishable(Protocol):
+    def finish(self) -> None:
+        """Waits for what is in flight, and closes. May be called twice."""
+
+
+def close_when_forgotten(owner: object, session: Finishable) -> None:
     """Finishes `session` when `owner` is garbage, and at the end of the process: a save in flight is not lost."""
     finish = session.finish
     atexit.register(finish)
@@ -107,9 +124,11 @@ class _Opening:
     on_commit: OnCommit
     stack: ExitStack
 
-    def as_chief(self, storage: PosixStorage, policy: Policy) -> Session:
+    def as_chief(
+        self, storage: PosixStorage, policy: Policy, preservation: Preservation, clock: Callable[[], float]
+    ) -> Session:
         journal, job = begin_generation(storage, self.options, self.place.addresses)
-        chief = ChiefSide(storage, journal, job, self.place.world_size, self.options, policy)
+        chief = ChiefSide(storage, journal, job, self.place.world_size, self.options, policy, preservation, clock)
         chief.start()
         self.stack.callback(chief.close)
         me = Sender(job, journal.state.generation, CHIEF, uuid4().hex)

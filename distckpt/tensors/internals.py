@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.checkpoint import save_util, saveable_compat
+from tensorflow.python.checkpoint import checkpoint_management, save_util, saveable_compat
 from tensorflow.python.distribute import distribute_lib, multi_worker_util, sharded_variable, values
 from tensorflow.python.eager import context
 from tensorflow.python.ops import resource_variable_ops
@@ -22,6 +22,7 @@ from tensorflow.python.trackable import base, trackable_utils
 from tensorflow.python.training.saving import saveable_object, saveable_object_util
 
 PRIVATE_NAMES = (
+    (checkpoint_management, "time"),
     (save_util, "serialize_graph_view"),
     (saveable_compat, "_LEGACY_SAVEABLE_NAME"),
     (distribute_lib, "_DefaultDistributionStrategy"),
@@ -242,3 +243,13 @@ def set_config_key_value(key: str, value: str) -> None:
 def get_config_key_value(key: str, timeout_ms: int) -> str:
     """Waits for a key of the coordination service; raises tf.errors.DeadlineExceededError."""
     return str(context.context().get_config_key_value(key, timeout_ms))
+
+
+# ---------------------------------------------------------------------------- what tf.train.CheckpointManager goes by
+
+
+def now() -> float:
+    """The time by which `tf.train.CheckpointManager` dates checkpoints, in seconds since the epoch; whoever replaces
+    that module's clock replaces it here too (checkpoint/checkpoint_management.py).
+    """
+    return float(checkpoint_management.time.time())
