@@ -79,8 +79,8 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Preservation:
-    """TensorFlow's `keep_checkpoint_every_n_hours`, which is about what a policy removes: it is preserved instead if its
-    commit was at least `hours` after that of the last preserved one. None or 0: nothing is.
+    """TensorFlow's `keep_checkpoint_every_n_hours`. It is about what a policy removes: that is preserved instead if it
+    was committed at least `hours` after the last preserved one. None or 0: nothing is.
     """
 
     hours: float | None = None
