@@ -443,7 +443,7 @@ def test_places_that_cannot_be_are_refused_before_anything_is_made(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ours = Side(distckpt.CheckpointManager, tmp_path, clock)
-    with pytest.raises(errors.ConfigurationError, match="director|below|own files"):
+    with pytest.raises(errors.ConfigurationError, match=r"director|below|own files"):
         distckpt.CheckpointManager(ours.checkpoint, directory or str(tmp_path), 1, checkpoint_name=name)
     assert not list(tmp_path.iterdir())
 
