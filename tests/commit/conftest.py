@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
 from distckpt.model import Shard
 from distckpt.protocol.effects import Commit
-from distckpt.protocol.retention import KeepLatest
+from distckpt.protocol.retention import KeepLatest, Preservation
 from distckpt.storage.interface import Storage
 
 DT_FLOAT = 1
@@ -47,12 +48,20 @@ class Chief:
         return Shard(worker, file.seal(), size, entries)
 
 
-def start(storage: Storage, keep: int | None = None, directory: str = "/job") -> Chief:
+def start(
+    storage: Storage,
+    keep: int | None = None,
+    directory: str = "/job",
+    hours: float | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Chief:
     """What a new chief does: the next generation, recovery, a committer."""
     journal = Journal.open(storage)
     journal.begin(job="job", process=this_process(), world=(), timestamp=0.0)
-    preserved = recover(storage, journal, directory)
-    return Chief(storage, journal, Committer(storage, journal, "job", KeepLatest(keep), preserved))
+    preserved = recover(storage, journal, directory, clock())
+    policy, preservation = KeepLatest(keep), Preservation(hours)
+    committer = Committer(storage, journal, "job", policy, preserved, clock=clock, preservation=preservation)
+    return Chief(storage, journal, committer)
 
 
 def values(storage: Storage) -> dict[int, float]:

@@ -20,6 +20,7 @@ from distckpt.journal.records import (
     CommitRecord,
     Entry,
     GenerationRecord,
+    PreserveRecord,
     Process,
     QuarantineRecord,
     RetireRecord,
@@ -40,6 +41,7 @@ CHECKPOINTS = st.builds(
     files=FILES,
     manifest_sha256=st.text(string.hexdigits, max_size=64),
     metrics=st.dictionaries(TEXT, NUMBER, max_size=3),
+    preserved=st.booleans(),
 )
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
 GENERATION = st.builds(
@@ -55,6 +57,7 @@ RECORDS = st.one_of(
     GENERATION,
     st.builds(CommitRecord, CHECKPOINTS),
     st.builds(AdoptRecord, st.lists(CHECKPOINTS, max_size=3).map(tuple)),
+    st.builds(PreserveRecord, TEXTS),
     st.builds(RetireRecord, TEXTS),
     st.builds(QuarantineRecord, TEXT, TEXT),
 )
@@ -148,6 +151,16 @@ def test_what_is_too_large_is_neither_written_nor_read(monkeypatch: pytest.Monke
         encode_entry(entry)
     with pytest.raises(CorruptJournal, match="more than"):
         decode_entry(data, PATH)
+
+
+def test_what_was_written_before_there_were_preserved_ones_reads_the_same(
+    checkpoint: Callable[..., Checkpoint],
+) -> None:
+    data = encode_entry(Entry(7, 1, "n", CommitRecord(checkpoint(1))))
+    assert b"preserved" not in data
+    decoded = decode_entry(data, PATH).record
+    assert isinstance(decoded, CommitRecord)
+    assert decoded.checkpoint.preserved is False
 
 
 def test_a_record_can_be_read_by_a_person() -> None:

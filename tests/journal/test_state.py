@@ -14,6 +14,7 @@ from distckpt.journal.records import (
     CommitRecord,
     Entry,
     GenerationRecord,
+    PreserveRecord,
     Process,
     QuarantineRecord,
     Record,
@@ -94,6 +95,40 @@ def test_what_was_retired_is_remembered_in_bounds_but_never_less_than_the_last_r
     assert [each.step for each in one_by_one.retired] == list(range(many - REMEMBERED_MAX, many))
     at_once = fold(starts(1), *commits, RetireRecord(tuple(f"ckpt-{step}" for step in range(many))))
     assert len(at_once.retired) == many
+
+
+def test_what_is_preserved_stays_in_its_place_and_is_not_active(
+    checkpoint: Make, names_of: SimpleNamespace
+) -> None:
+    commits = [CommitRecord(checkpoint(step)) for step in range(1, 4)]
+    state = fold(starts(1), *commits, PreserveRecord(("ckpt-3", "ckpt-1")), starts(2))
+    assert names_of.live(state) == ["ckpt-1", "ckpt-2", "ckpt-3"]
+    assert [each.preserved for each in state.live] == [True, False, True]
+    assert [each.name for each in state.active] == ["ckpt-2"]
+    assert state.retired == ()
+
+
+def test_a_preserved_one_that_is_committed_again_is_active_again(checkpoint: Make) -> None:
+    state = fold(starts(1), CommitRecord(checkpoint(1)), PreserveRecord(("ckpt-1",)), CommitRecord(checkpoint(1)))
+    assert state.active == state.live == (checkpoint(1),)
+
+
+def test_a_preserved_one_that_is_corrupt_is_set_aside(checkpoint: Make) -> None:
+    state = fold(starts(1), CommitRecord(checkpoint(1)), PreserveRecord(("ckpt-1",)), QuarantineRecord("ckpt-1", "bad"))
+    assert state.live == ()
+
+
+def test_nothing_retires_or_preserves_a_preserved_one(checkpoint: Make) -> None:
+    state = fold(starts(1), CommitRecord(checkpoint(1)), CommitRecord(checkpoint(2)), PreserveRecord(("ckpt-1",)))
+    for record in (
+        RetireRecord(("ckpt-1",)),
+        RetireRecord(("ckpt-1", "ckpt-2")),
+        PreserveRecord(("ckpt-1",)),
+        PreserveRecord(("ckpt-2", "ckpt-2")),
+        PreserveRecord(("ckpt-7",)),
+    ):
+        with pytest.raises(CorruptJournal, match="ckpt-"):
+            fold(record, state=state)
 
 
 def test_illegal_sequences_are_corrupt_and_name_the_slot(checkpoint: Make) -> None:

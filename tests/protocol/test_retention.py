@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distckpt.model import Checkpoint
-from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest, Policy, select_retired
+from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest, Policy, Preservation, select_retired
 
 
 def history(*losses: float | None) -> list[Checkpoint]:
@@ -69,3 +69,15 @@ def test_the_newest_and_the_leased_always_stay(losses: list[float | None], polic
     stay = set(kept(policy, checkpoints, *(f"c{n}" for n in leased)))
     assert {c.name for c in checkpoints[-1:]} <= stay
     assert {f"c{n}" for n in leased if n < len(checkpoints)} <= stay
+
+
+def test_of_what_leaves_one_is_preserved_every_so_many_hours_counted_from_the_last() -> None:
+    leaving = [(f"c{hour}", 3600.0 * hour) for hour in (1, 2, 2.5, 4, 5)]
+    assert Preservation(2).preserved(leaving, 0.0) == (("c2", "c4"), 4 * 3600.0)
+    assert Preservation(2).preserved(leaving, 3600.0) == (("c4",), 4 * 3600.0)
+    assert Preservation(1).preserved(leaving[:1], 0.0) == (("c1",), 3600.0)
+
+
+@pytest.mark.parametrize("hours", [None, 0])
+def test_without_hours_nothing_is_preserved(hours: float | None) -> None:
+    assert Preservation(hours).preserved([("c", 1e9)], 0.0) == ((), 0.0)
