@@ -83,21 +83,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             preemption=preemption,
             worker_state=worker_state,
         )
-        super().__init__(
-            checkpoint,
-            directory,
-            max_to_keep,
-            keep_checkpoint_every_n_hours,
-            checkpoint_name,
-            step_counter,
-            checkpoint_interval,
-            init_fn,
-            last_checkpoint_step,
-        )
         self._save_policy = save_policy
         self._async_save = async_save
         self._retention = retention if retention is not None else KeepLatest(max_to_keep)
-        self._name_prefix = _name_prefix(self.directory, checkpoint_name)
+        self._name_prefix = _name_prefix(os.fspath(directory), checkpoint_name)
         self._in_flight: SaveTicket | None = None
         self._last_committed: SaveTicket | None = None
         self._lock = threading.Lock()
@@ -106,14 +95,30 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._calling: Future[None] | None = None
         open_mine = partial(
             _open,
-            self.directory,
+            os.fspath(directory),
             place,
             self._retention,
             options or Options(),
             _weakly(self._on_commit),
             Preservation(keep_checkpoint_every_n_hours),
         )
-        self._tenancy = Tenancy(os.path.realpath(self.directory), open_mine)
+        self._tenancy = Tenancy(os.path.realpath(directory), open_mine)
+        try:
+            # After the recovery: it has mended the state file, on which TensorFlow's constructor would fail.
+            super().__init__(
+                checkpoint,
+                directory,
+                max_to_keep,
+                keep_checkpoint_every_n_hours,
+                checkpoint_name,
+                step_counter,
+                checkpoint_interval,
+                init_fn,
+                last_checkpoint_step,
+            )
+        except BaseException:
+            self._tenancy.close()
+            raise
         self._remember(self._session.checkpoints)
         close_when_forgotten(self, self._tenancy)
 

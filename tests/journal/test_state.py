@@ -97,9 +97,7 @@ def test_what_was_retired_is_remembered_in_bounds_but_never_less_than_the_last_r
     assert len(at_once.retired) == many
 
 
-def test_what_is_preserved_stays_in_its_place_and_is_not_active(
-    checkpoint: Make, names_of: SimpleNamespace
-) -> None:
+def test_what_is_preserved_stays_in_its_place_and_is_not_active(checkpoint: Make, names_of: SimpleNamespace) -> None:
     commits = [CommitRecord(checkpoint(step)) for step in range(1, 4)]
     state = fold(starts(1), *commits, PreserveRecord(("ckpt-3", "ckpt-1")), starts(2))
     assert names_of.live(state) == ["ckpt-1", "ckpt-2", "ckpt-3"]

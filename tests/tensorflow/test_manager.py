@@ -203,6 +203,20 @@ def test_plain_tensorflow_goes_on_where_distckpt_ended(training: Training) -> No
     assert float(training.weight[0, 0]) == 1.0
 
 
+@pytest.mark.parametrize("garbage", [b"\xff\xfe\x00 no text", b"garbage", b""])
+def test_a_garbage_state_file_does_not_send_the_training_back_to_the_start(garbage: bytes, training: Training) -> None:
+    stock = tf.train.CheckpointManager(training.checkpoint, str(training.directory), max_to_keep=3)
+    for value in (1.0, 2.0):
+        training.train(value)
+        stock.save()
+    (training.directory / "checkpoint").write_bytes(garbage)
+    training.train(9.0)
+    manager = training.manager()
+    assert manager.restore_or_initialize() == str(training.directory / "ckpt-2")
+    assert float(training.weight[0, 0]) == 2.0
+    assert tf.train.latest_checkpoint(str(training.directory)) == str(training.directory / "ckpt-2")
+
+
 def test_a_corrupt_shard_sends_everyone_to_the_checkpoint_before_it_loudly(
     training: Training, caplog: pytest.LogCaptureFixture
 ) -> None:
