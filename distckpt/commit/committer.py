@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from distckpt.bundle.coverage import check_coverage
@@ -19,8 +19,10 @@ from distckpt.bundle.index import encode_index
 from distckpt.bundle.names import data_file, index_file
 from distckpt.commit.manifest import encode_manifest, manifest_file
 from distckpt.commit.publication import heal, hide, publish, remove
+from distckpt.commit.removal import Leased, remove_retired
 from distckpt.commit.statefile import write_state
 from distckpt.errors import DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
+from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import CommitRecord, QuarantineRecord, RetireRecord
 from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
@@ -44,8 +46,8 @@ class Committer:
     policy: Policy
     last_preserved: float
     clock: Callable[[], float] = time.time
-    leased: Callable[[], Collection[str]] = tuple
-    _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired whose files are gone
+    leased: Leased = nobody
+    _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired that need no more care
 
     def __post_init__(self) -> None:
         self._removed = set(self.journal.state.retired)  # recovery has seen to these
@@ -76,7 +78,23 @@ class Committer:
                 f"{checkpoint.name} is committed in the journal but not visible under its name ({error}); the next "
                 "start of the job finishes it"
             ) from error
-        return checkpoint, self._retire(replaced)
+        return checkpoint, self._retire_elders(replaced)
+
+    def retire(self, replaced: Sequence[Checkpoint] = ()) -> None:
+        """Applies retention; `replaced` are checkpoints whose names are another's now.
+
+        Raises Fenced, OutcomeUnknown, StorageError: what was not done is done by the next call, or the next generation.
+        """
+        live = self.journal.state.live
+        names = select_retired(live, self.policy, self.leased(live))
+        if names:
+            self.journal.append(RetireRecord(names))
+        self._write_state()
+        self._remove_retired()
+        for checkpoint in replaced:
+            remove(self.storage, checkpoint)
+        self._heal()
+        self.journal.compact()
 
     def quarantine(self, name: str, reason: str) -> None:
         """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are.
@@ -146,30 +164,23 @@ class Committer:
             file.abandon()
             raise
 
-    def _retire(self, replaced: Sequence[Checkpoint]) -> tuple[str, ...]:
-        """Applies retention. The commit stands: what goes wrong here is told, and tried again after the next one."""
-        names = select_retired(self.journal.state.live, self.policy, self.leased())
+    def _retire_elders(self, replaced: Sequence[Checkpoint]) -> tuple[str, ...]:
+        """Which names retention took. The commit stands: what goes wrong is told, and tried again after the next."""
+        before = self.journal.state.live
         try:
-            if names:
-                self.journal.append(RetireRecord(names))
-            self._write_state()
-            self._remove_retired()
-            for checkpoint in replaced:
-                remove(self.storage, checkpoint)
-            self._heal()
-            self.journal.compact()
+            self.retire(replaced)
         except Fenced:
             return ()
         except DistckptError as error:
             log.warning("after the commit: %s; it is tried again after the next one", error)
-        return names
+        after = {each.name for each in self.journal.state.live}
+        return tuple(each.name for each in before if each.name not in after)
 
     def _remove_retired(self) -> None:
         retired = self.journal.state.retired
-        for checkpoint in retired:
-            if checkpoint not in self._removed:
-                remove(self.storage, checkpoint)
-                self._removed.add(checkpoint)
+        due = [checkpoint for checkpoint in retired if checkpoint not in self._removed]
+        remove_retired(self.storage, due, self.journal.state.live, self.leased)
+        self._removed.update(due)
         self._removed.intersection_update(retired)  # the journal forgets old ones
 
     def _heal(self) -> None:

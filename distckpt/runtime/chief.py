@@ -13,6 +13,7 @@ from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
 from distckpt.errors import DistckptError, Fenced, StorageError
 from distckpt.journal.identity import job_identity
+from distckpt.journal.leases import LeaseWatch
 from distckpt.journal.liveness import BEAT_S, Pulse, claim
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
@@ -74,7 +75,8 @@ class ChiefSide:
         self._beating = threading.Thread(target=self._beat, name="distckpt-pulse", daemon=True)
         self._beating.start()
         try:
-            last_preserved = recover(self.storage, self.journal, str(self.storage.directory))
+            leased = LeaseWatch(self.storage).held
+            last_preserved = recover(self.storage, self.journal, str(self.storage.directory), leased)
         except BaseException:
             self._closing.set()
             raise
@@ -87,7 +89,7 @@ class ChiefSide:
             state.live,
             set_aside=[each.checkpoint.name for each in state.quarantined],
         )
-        committer = Committer(self.storage, self.journal, self.job, self.policy, last_preserved)
+        committer = Committer(self.storage, self.journal, self.job, self.policy, last_preserved, leased=leased)
         self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)
         self.coordinator.start()
         self._recovered.set()

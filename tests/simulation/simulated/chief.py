@@ -49,7 +49,7 @@ class Chief:
             policy,
             last_preserved,
             clock=lambda: world.now,
-            leased=lambda: world.reader.leased,
+            leased=lambda _: world.reader.leased,
         )
         size = world.faults.world_size
         live, set_aside = journal.state.live, [each.checkpoint.name for each in journal.state.quarantined]
