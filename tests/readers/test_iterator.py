@@ -56,7 +56,7 @@ def test_a_body_that_raises_or_breaks_lets_go(new_job: Any, directory: Path) -> 
     for _ in distckpt.checkpoints_iterator(directory):
         break
     with pytest.raises(ZeroDivisionError):
-        list(map(lambda path: 1 // 0, distckpt.checkpoints_iterator(directory)))
+        [1 // 0 for path in distckpt.checkpoints_iterator(directory)]
     assert job.storage.keys(LEASES) == []
 
 

@@ -47,10 +47,7 @@ def test_without_a_checkpoint_and_without_a_function_a_timeout_ends_it(iterate: 
 def test_the_newest_comes_once_and_the_next_when_it_is_there(
     iterate: Iterate, kind: str, new_job: Any, directory: Path, request: pytest.FixtureRequest
 ) -> None:
-    if kind == "plain":
-        save = request.getfixturevalue("plain").save
-    else:
-        save = new_job(directory, keep=3).save
+    save = request.getfixturevalue("plain").save if kind == "plain" else new_job(directory, keep=3).save
     save(1)
     save(2)
     paths = iterate(str(directory), timeout=0)
