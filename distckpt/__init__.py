@@ -13,6 +13,7 @@ from distckpt import errors
 
 if TYPE_CHECKING:
     from distckpt.catalog import Catalog
+    from distckpt.iterator import checkpoints_iterator
     from distckpt.manager import CheckpointManager
     from distckpt.options import Options
     from distckpt.policy import EverySteps
@@ -29,6 +30,7 @@ __all__ = [
     "KeepEvery",
     "KeepLatest",
     "Options",
+    "checkpoints_iterator",
     "errors",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "KeepEvery": "distckpt.protocol.retention",
     "KeepLatest": "distckpt.protocol.retention",
     "Options": "distckpt.options",
+    "checkpoints_iterator": "distckpt.iterator",
 }
 
 

@@ -1,12 +1,16 @@
-"""`Catalog`: what a directory holds, for people and tools. Without TensorFlow, apart from the job, writing nothing."""
+"""`Catalog`: what a directory holds, for people and tools. Without TensorFlow and apart from the job; only `lease`
+writes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from distckpt.bundle.index import decode_index
 from distckpt.bundle.names import index_file
@@ -14,11 +18,17 @@ from distckpt.bundle.statefile import STATE_FILE, parse_state
 from distckpt.bundle.verify import Fault, verify
 from distckpt.commit.adoption import find_adoptable
 from distckpt.commit.manifest import decode_manifest, manifest_file
+from distckpt.commit.publication import is_visible
 from distckpt.errors import ConfigurationError, CorruptCheckpoint, ObjectMissing
+from distckpt.journal.holding import Holder
 from distckpt.journal.reading import load
 from distckpt.journal.state import Quarantined
 from distckpt.model import Checkpoint, Entry, Manifest
+from distckpt.protocol.retention import KeepBest
 from distckpt.storage.posix import PosixStorage
+
+_VISIBLE_S = 5.0
+_LOOK_S = 0.02
 
 
 class Catalog:
@@ -64,6 +74,35 @@ class Catalog:
         there = ", ".join(str(each.step) for each in checkpoints) or "none"
         raise ConfigurationError(f"{self.directory}: no checkpoint of step {step}; there are: {there}")
 
+    def best(self, metric: str, mode: Literal["min", "max"]) -> Checkpoint | None:
+        """The one with the least or greatest `metric`, of equals the older; None where none has that metric.
+
+        One whose metric is NaN does not count. Raises ConfigurationError for another `mode`.
+        """
+        if mode not in ("min", "max"):
+            raise ConfigurationError(f'mode: "min" or "max", not {mode!r}')
+        checkpoints = self.checkpoints
+        names = KeepBest(metric, mode).kept(checkpoints)
+        return next((each for each in checkpoints if each.name in names), None)
+
+    @contextmanager
+    def lease(self, step: int) -> Iterator[str]:
+        """`with catalog.lease(step) as path:` - while the body runs no retention removes the checkpoint at `path`.
+
+        `path` is what `tf.train.Checkpoint.restore` and `tf.train.load_checkpoint` take. A lease is a small file below
+        the directory, so this writes there. One whose holder dies ends by itself.
+        Raises ConfigurationError also where only plain TensorFlow has saved: nothing there would obey a lease.
+        """
+        with Holder(self._storage) as holder:  # first the lease, then the look: see docs/decisions/0006-leases.md
+            if not load(self._storage).state.slot:
+                raise ConfigurationError(
+                    f"{self.directory}: written by TensorFlow without distckpt: it keeps no leases"
+                )
+            checkpoint = self.checkpoint(step)
+            holder.narrow(checkpoint)
+            self._wait_until_visible(checkpoint)
+            yield str(self.directory / checkpoint.name)
+
     def manifest(self, step: int) -> Manifest | None:
         """The manifest; None for a checkpoint that plain TensorFlow wrote."""
         checkpoint = self.checkpoint(step)
@@ -90,6 +129,18 @@ class Catalog:
         return faults + [
             fault for fault in verify(self._storage, checkpoint.name) if fault.tensor or fault.file not in known
         ]
+
+    def _wait_until_visible(self, checkpoint: Checkpoint) -> None:
+        """A commit stands in the journal a moment before its files have their names."""
+        deadline = time.monotonic() + _VISIBLE_S
+        while not is_visible(self._storage, checkpoint):
+            if time.monotonic() > deadline:
+                raise ObjectMissing(
+                    f"{checkpoint.name} is committed, and its files are not all there: the next start of the job puts "
+                    "them there, or sets it aside",
+                    checkpoint.name,
+                )
+            time.sleep(_LOOK_S)
 
     def _tensorflows(self) -> tuple[Checkpoint, ...]:
         with suppress(ObjectMissing):

@@ -22,7 +22,7 @@ LAYERS = (
     ("bundle",),
     ("tensors",),
     ("commit",),
-    ("catalog", "rpc"),
+    ("catalog", "iterator", "rpc"),
     ("options",),
     ("runtime",),
     ("observe", "preemption"),

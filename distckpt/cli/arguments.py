@@ -22,6 +22,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_ls(commands)
     _add_show(commands)
     _add_verify(commands)
+    _add_prune(commands)
     return parser.parse_args(argv)
 
 
@@ -64,6 +65,19 @@ def _add_verify(commands: Commands) -> None:
     _add_directory(parser)
     parser.add_argument("step", type=_count, nargs="?", metavar="STEP", help="default: every checkpoint")
     parser.set_defaults(module="distckpt.cli.verify")
+
+
+def _add_prune(commands: Commands) -> None:
+    parser = commands.add_parser("prune", help="remove old checkpoints of a job that has ended")
+    _add_directory(parser)
+    parser.add_argument(
+        "--keep-latest", type=_positive, required=True, metavar="N", help="keep the last N; the newest stays always"
+    )
+    parser.add_argument(
+        "--keep-every-steps", type=_positive, metavar="K", help="keep also one every K steps, from the first on"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and change nothing")
+    parser.set_defaults(module="distckpt.cli.prune")
 
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from distckpt.bundle.coverage import check_coverage
@@ -19,8 +19,10 @@ from distckpt.bundle.index import encode_index
 from distckpt.bundle.names import data_file, index_file
 from distckpt.commit.manifest import encode_manifest, manifest_file
 from distckpt.commit.publication import heal, hide, publish, remove
+from distckpt.commit.removal import Leased, remove_retired
 from distckpt.commit.statefile import write_state
 from distckpt.errors import DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
+from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import CommitRecord, PreserveRecord, QuarantineRecord, RetireRecord
 from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
@@ -46,10 +48,10 @@ class Committer:
     policy: Policy
     last_preserved: float
     clock: Callable[[], float] = time.time
-    leased: Callable[[], Collection[str]] = tuple
+    leased: Leased = nobody
     preservation: Preservation = NO_PRESERVATION
     _opened_at: float = field(init=False)
-    _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired whose files are gone
+    _removed: set[Checkpoint] = field(init=False)  # those of the journal's retired that need no more care
 
     def __post_init__(self) -> None:
         self._removed = set(self.journal.state.retired)  # recovery has seen to these
@@ -81,8 +83,30 @@ class Committer:
                 f"{checkpoint.name} is committed in the journal but not visible under its name ({error}); the next "
                 "start of the job finishes it"
             ) from error
-        retired, preserved = self._retire(replaced)
+        retired, preserved = self._retire_elders(replaced)
         return checkpoint, retired, preserved
+
+    def retire(self, replaced: Sequence[Checkpoint] = ()) -> None:
+        """Applies retention; `replaced` are checkpoints whose names are another's now.
+
+        Raises Fenced, OutcomeUnknown, StorageError: what was not done is done by the next call, or the next generation.
+        """
+        active = self._as_tensorflow_sees(self.journal.state.active)
+        leaving = select_retired(active, self.policy, self.leased(active))
+        stamps = {each.name: each.timestamp for each in active}
+        kept, last = self.preservation.preserved([(name, stamps[name]) for name in leaving], self.last_preserved)
+        names = tuple(name for name in leaving if name not in kept)
+        if kept:
+            self.journal.append(PreserveRecord(kept))
+            self.last_preserved = last
+        if names:
+            self.journal.append(RetireRecord(names))
+        self._write_state()
+        self._remove_retired()
+        for checkpoint in replaced:
+            remove(self.storage, checkpoint)
+        self._heal()
+        self.journal.compact()
 
     def quarantine(self, name: str, reason: str) -> None:
         """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are.
@@ -152,37 +176,29 @@ class Committer:
             file.abandon()
             raise
 
-    def _retire(self, replaced: Sequence[Checkpoint]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Applies retention. The commit stands: what goes wrong here is told, and tried again after the next one."""
-        active = self._as_tensorflow_sees(self.journal.state.active)
-        leaving = select_retired(active, self.policy, self.leased())
-        stamps = {each.name: each.timestamp for each in active}
-        kept, last = self.preservation.preserved([(name, stamps[name]) for name in leaving], self.last_preserved)
-        names = tuple(name for name in leaving if name not in kept)
+    def _retire_elders(self, replaced: Sequence[Checkpoint]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What retention removed, and what it preserved.
+
+        The commit stands: what goes wrong here is told, and tried again after the next one.
+        """
+        before = self.journal.state
         try:
-            if kept:
-                self.journal.append(PreserveRecord(kept))
-                self.last_preserved = last
-            if names:
-                self.journal.append(RetireRecord(names))
-            self._write_state()
-            self._remove_retired()
-            for checkpoint in replaced:
-                remove(self.storage, checkpoint)
-            self._heal()
-            self.journal.compact()
+            self.retire(replaced)
         except Fenced:
             return (), ()
         except DistckptError as error:
             log.warning("after the commit: %s; it is tried again after the next one", error)
-        return names, kept
+        live = {each.name for each in self.journal.state.live}
+        active = {each.name for each in self.journal.state.active}
+        retired = tuple(each.name for each in before.live if each.name not in live)
+        preserved = tuple(each.name for each in before.active if each.name in live and each.name not in active)
+        return retired, preserved
 
     def _remove_retired(self) -> None:
         retired = self.journal.state.retired
-        for checkpoint in retired:
-            if checkpoint not in self._removed:
-                remove(self.storage, checkpoint)
-                self._removed.add(checkpoint)
+        due = [checkpoint for checkpoint in retired if checkpoint not in self._removed]
+        remove_retired(self.storage, due, self.journal.state.live, self.leased)
+        self._removed.update(due)
         self._removed.intersection_update(retired)  # the journal forgets old ones
 
     def _heal(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from distckpt.bundle.names import index_file
 from distckpt.errors import ObjectMissing
-from distckpt.model import Checkpoint
+from distckpt.model import Checkpoint, FileRecord
 from distckpt.storage.interface import Storage
 
 
@@ -43,6 +43,16 @@ def heal(storage: Storage, checkpoint: Checkpoint) -> bool:
     return True
 
 
+def is_visible(storage: Storage, checkpoint: Checkpoint) -> bool:
+    """Whether every file has its visible name; one that has no name of its own is told by its size."""
+    return all(
+        storage.is_published(file.handle, file.name)
+        if file.handle and _has_own_name(storage, file.handle)
+        else _has_size(storage, file)
+        for file in checkpoint.files
+    )
+
+
 def remove(storage: Storage, checkpoint: Checkpoint) -> None:
     """Deletes a retired checkpoint: the visible names that are its own, the index first, and then its own names."""
     *others, last = checkpoint.files
@@ -57,6 +67,12 @@ def discard(storage: Storage, checkpoint: Checkpoint) -> None:
     for file in checkpoint.files:
         if file.handle:
             storage.discard(file.handle)
+
+
+def is_removed(storage: Storage, checkpoint: Checkpoint) -> bool:
+    """Whether `remove` has come to its end: the last file's own name (of an adopted one: its only one) goes last."""
+    last = checkpoint.files[-1]
+    return not (_has_own_name(storage, last.handle) if last.handle else _exists(storage, last.name))
 
 
 def removal_is_safe(storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -82,6 +98,13 @@ def _has_own_name(storage: Storage, handle: str) -> bool:
     except ObjectMissing:
         return False
     return True
+
+
+def _has_size(storage: Storage, file: FileRecord) -> bool:
+    try:
+        return storage.size(file.name) == file.size_bytes
+    except ObjectMissing:
+        return False
 
 
 def _exists(storage: Storage, key: str) -> bool:

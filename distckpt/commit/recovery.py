@@ -11,9 +11,11 @@ import time
 from dataclasses import replace
 
 from distckpt.commit.adoption import Found, find_adoptable
-from distckpt.commit.publication import heal, hide, removal_is_safe, remove
+from distckpt.commit.publication import heal, hide, removal_is_safe
+from distckpt.commit.removal import Leased, forget_unsafe, postponed, remove_retired
 from distckpt.commit.statefile import write_state
 from distckpt.errors import ObjectMissing
+from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import AdoptRecord, PreserveRecord, QuarantineRecord
 from distckpt.journal.state import JournalState
@@ -22,14 +24,16 @@ from distckpt.storage.interface import Storage
 log = logging.getLogger("distckpt.commit")
 
 
-def recover(storage: Storage, journal: Journal, directory: str, now: float | None = None) -> float:
+def recover(
+    storage: Storage, journal: Journal, directory: str, leased: Leased = nobody, now: float | None = None
+) -> float:
     """Brings the shared path to what the journal says. Returns the time of TensorFlow's last preserved checkpoint.
 
-    `directory` is the path as TensorFlow's state file may spell it; `now` in seconds since the epoch (None: the
-    system's clock). Raises Fenced, StorageError, CorruptData.
+    `directory` is the path as TensorFlow's state file may spell it; `leased` says what is being read; `now` in seconds
+    since the epoch (None: the system's clock). Raises Fenced, StorageError, CorruptData.
     """
     now = time.time() if now is None else now
-    _finish_removals(storage, journal)
+    _finish_removals(storage, journal, leased)
     _finish_publications(storage, journal)
     state = journal.state
     known = frozenset({each.name for each in state.live} | {each.checkpoint.name for each in state.quarantined})
@@ -96,10 +100,10 @@ def _finish_publications(storage: Storage, journal: Journal) -> None:
             hide(storage, checkpoint)
 
 
-def _finish_removals(storage: Storage, journal: Journal) -> None:
-    for checkpoint in journal.state.retired:
-        if removal_is_safe(storage, checkpoint):
-            remove(storage, checkpoint)
+def _finish_removals(storage: Storage, journal: Journal, leased: Leased) -> None:
+    forget_unsafe(storage)
+    safe = [each for each in journal.state.retired if removal_is_safe(storage, each)]
+    remove_retired(storage, safe, journal.state.live, leased)
     for quarantined in journal.state.quarantined:
         if not quarantined.checkpoint.adopted:  # what stands under such a name may be TensorFlow's newest
             hide(storage, quarantined.checkpoint)
@@ -107,7 +111,7 @@ def _finish_removals(storage: Storage, journal: Journal) -> None:
 
 def _discard_sealed_generations(storage: Storage, state: JournalState) -> None:
     """Removes what earlier generations staged and never committed, and how their workers found each other."""
-    kept = [*state.live, *(each.checkpoint for each in state.quarantined)]
+    kept = [*state.live, *(each.checkpoint for each in state.quarantined), *dict(postponed(storage)).values()]
     handles = {file.handle for checkpoint in kept for file in checkpoint.files}
     for handle in storage.staged():
         if int(handle.split("/", 1)[0]) < state.generation and handle not in handles:

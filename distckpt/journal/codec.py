@@ -56,10 +56,10 @@ def encode_snapshot(state: JournalState) -> bytes:
     body = {
         "slot": state.slot,
         "begun": state.begun and _generation_to_json(state.begun),
-        "live": [_checkpoint_to_json(each) for each in state.live],
-        "retired": [_checkpoint_to_json(each) for each in state.retired],
+        "live": [checkpoint_to_json(each) for each in state.live],
+        "retired": [checkpoint_to_json(each) for each in state.retired],
         "quarantined": [
-            {"reason": each.reason, "checkpoint": _checkpoint_to_json(each.checkpoint)} for each in state.quarantined
+            {"reason": each.reason, "checkpoint": checkpoint_to_json(each.checkpoint)} for each in state.quarantined
         ],
     }
     return _framed(body, SNAPSHOT_BYTES_MAX)
@@ -71,10 +71,10 @@ def decode_snapshot(data: bytes, path: str) -> JournalState:
     return JournalState(
         slot=body.integer("slot"),
         begun=None if body.is_null("begun") else _generation_from_json(body.inner("begun")),
-        live=tuple(_checkpoint_from_json(each) for each in body.inners("live")),
-        retired=tuple(_checkpoint_from_json(each) for each in body.inners("retired")),
+        live=tuple(checkpoint_from_json(each) for each in body.inners("live")),
+        retired=tuple(checkpoint_from_json(each) for each in body.inners("retired")),
         quarantined=tuple(
-            Quarantined(_checkpoint_from_json(each.inner("checkpoint")), each.text("reason"))
+            Quarantined(checkpoint_from_json(each.inner("checkpoint")), each.text("reason"))
             for each in body.inners("quarantined")
         ),
     )
@@ -113,9 +113,9 @@ def _record_to_json(record: Record) -> dict[str, Any]:
         case GenerationRecord():
             return {"record": "GENERATION", **_generation_to_json(record)}
         case CommitRecord():
-            return {"record": "COMMIT", "checkpoint": _checkpoint_to_json(record.checkpoint)}
+            return {"record": "COMMIT", "checkpoint": checkpoint_to_json(record.checkpoint)}
         case AdoptRecord():
-            return {"record": "ADOPT", "checkpoints": [_checkpoint_to_json(each) for each in record.checkpoints]}
+            return {"record": "ADOPT", "checkpoints": [checkpoint_to_json(each) for each in record.checkpoints]}
         case PreserveRecord():
             return {"record": "PRESERVE", "names": list(record.names)}
         case RetireRecord():
@@ -129,9 +129,9 @@ def _record_from_json(body: Fields, path: str) -> Record:
         case "GENERATION":
             return _generation_from_json(body)
         case "COMMIT":
-            return CommitRecord(_checkpoint_from_json(body.inner("checkpoint")))
+            return CommitRecord(checkpoint_from_json(body.inner("checkpoint")))
         case "ADOPT":
-            return AdoptRecord(tuple(_checkpoint_from_json(each) for each in body.inners("checkpoints")))
+            return AdoptRecord(tuple(checkpoint_from_json(each) for each in body.inners("checkpoints")))
         case "PRESERVE":
             return PreserveRecord(body.texts("names"))
         case "RETIRE":
@@ -180,7 +180,7 @@ def process_from_json(body: Fields) -> Process:
     )
 
 
-def _checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
     """`preserved` is written where it is true: what was written before there was such a thing reads the same."""
     preserved = {"preserved": True} if checkpoint.preserved else {}
     return {
@@ -202,7 +202,7 @@ def _number_to_json(value: float) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
-def _checkpoint_from_json(body: Fields) -> Checkpoint:
+def checkpoint_from_json(body: Fields) -> Checkpoint:
     return Checkpoint(
         name=body.text("name"),
         step=body.integer("step"),

@@ -13,6 +13,7 @@ from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
 from distckpt.errors import DistckptError, Fenced, StorageError
 from distckpt.journal.identity import job_identity
+from distckpt.journal.leases import LeaseWatch
 from distckpt.journal.liveness import BEAT_S, Pulse, claim
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
@@ -76,7 +77,8 @@ class ChiefSide:
         self._beating = threading.Thread(target=self._beat, name="distckpt-pulse", daemon=True)
         self._beating.start()
         try:
-            last_preserved = recover(self.storage, self.journal, str(self.storage.directory), self.clock())
+            leased = LeaseWatch(self.storage).held
+            last_preserved = recover(self.storage, self.journal, str(self.storage.directory), leased, self.clock())
         except BaseException:
             self._closing.set()
             raise
@@ -96,6 +98,7 @@ class ChiefSide:
             self.policy,
             last_preserved,
             clock=self.clock,
+            leased=leased,
             preservation=self.preservation,
         )
         self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)

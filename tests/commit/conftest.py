@@ -58,7 +58,7 @@ def start(
     """What a new chief does: the next generation, recovery, a committer."""
     journal = Journal.open(storage)
     journal.begin(job="job", process=this_process(), world=(), timestamp=0.0)
-    preserved = recover(storage, journal, directory, clock())
+    preserved = recover(storage, journal, directory, now=clock())
     policy, preservation = KeepLatest(keep), Preservation(hours)
     committer = Committer(storage, journal, "job", policy, preserved, clock=clock, preservation=preservation)
     return Chief(storage, journal, committer)

@@ -37,7 +37,7 @@ class Chief:
             writer = Writer("host", process.start)
             generation = journal.begin(job=world.job, process=writer, world=(), timestamp=world.now)
             world.tell(f"{process} begins generation {generation}")
-            last_preserved = recover(process.disk, journal, "/job", world.now)
+            last_preserved = recover(process.disk, journal, "/job", now=world.now)
         except DistckptError as error:
             process.die(f"cannot begin: {type(error).__name__}: {error}")
             return
@@ -49,7 +49,7 @@ class Chief:
             policy,
             last_preserved,
             clock=lambda: world.now,
-            leased=lambda: world.reader.leased,
+            leased=lambda _: world.reader.leased,
         )
         size = world.faults.world_size
         live, set_aside = journal.state.live, [each.checkpoint.name for each in journal.state.quarantined]

@@ -1,0 +1,91 @@
+"""Retention for a directory whose job has ended: a generation of its own that retires, and ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import uuid4
+
+from distckpt.bundle.statefile import STATE_FILE, parse_state
+from distckpt.commit.adoption import find_adoptable
+from distckpt.commit.committer import Committer
+from distckpt.commit.recovery import recover
+from distckpt.errors import ObjectMissing
+from distckpt.journal.leases import LeaseWatch
+from distckpt.journal.liveness import Pulse, claim
+from distckpt.journal.log import Journal
+from distckpt.journal.process import this_process
+from distckpt.journal.reading import load
+from distckpt.journal.state import JournalState
+from distckpt.model import Checkpoint
+from distckpt.protocol.retention import Policy, select_retired
+from distckpt.storage.interface import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed and what was kept, oldest first; `leased` are the names of those kept that somebody reads."""
+
+    removed: tuple[Checkpoint, ...]
+    kept: tuple[Checkpoint, ...]
+    leased: frozenset[str]
+
+
+def foresee(storage: Storage, directory: str, policy: Policy) -> Pruned:
+    """What `prune` would do now; changes nothing. Raises StorageError, CorruptData."""
+    live = _live(storage, directory)
+    active = [each for each in live if not each.preserved]
+    leased = LeaseWatch(storage, sweep=False).held(live)
+    return _pruned(live, select_retired(active, policy, leased), leased)
+
+
+def prune(storage: Storage, directory: str, policy: Policy) -> Pruned:
+    """Takes the directory over, recovers it as a start of its job would, and applies `policy`.
+
+    What it leaves is free for the job's next start. `directory` is the path as TensorFlow's state file may spell it.
+    Raises DirectoryInUse while a job lives there, Fenced where one starts meanwhile, StorageError, OutcomeUnknown,
+    CorruptData.
+    """
+    job = f"prune-{uuid4().hex}"  # never the same job as the one before: that one, if it lives, is not taken over
+    journal = Journal.open(storage)
+    journal.begin(
+        job=job,
+        process=this_process(),
+        world=(),
+        timestamp=time.time(),
+        admit=lambda state: _admit(storage, job, state),
+    )
+    watch = LeaseWatch(storage)
+    watch.observe()
+    last_preserved = recover(storage, journal, directory, watch.held)
+    live = journal.state.live
+    leased = watch.held(live)
+    Committer(storage, journal, job, policy, last_preserved, leased=watch.held).retire()
+    left = {each.name for each in journal.state.live}
+    begun = journal.state.begun
+    assert begun is not None, "it was begun above"
+    Pulse(storage, begun).close()
+    return _pruned(live, [each.name for each in live if each.name not in left], leased)
+
+
+def _admit(storage: Storage, job: str, state: JournalState) -> None:
+    claim(storage, job, state.begun)
+
+
+def _live(storage: Storage, directory: str) -> tuple[Checkpoint, ...]:
+    """Those in the journal, and those of plain TensorFlow that a start adopts."""
+    try:
+        # Raises CorruptData where it is garbage: find_adoptable would set it aside, and this writes nothing.
+        parse_state(storage.read(STATE_FILE))
+    except ObjectMissing:
+        return load(storage).state.live
+    state = load(storage).state
+    known = {each.name for each in state.live} | {each.checkpoint.name for each in state.quarantined}
+    return (*state.live, *find_adoptable(storage, directory, frozenset(known), time.time()).checkpoints)
+
+
+def _pruned(live: tuple[Checkpoint, ...], names: Collection[str], leased: Collection[str]) -> Pruned:
+    removed = tuple(each for each in live if each.name in names)
+    kept = tuple(each for each in live if each.name not in names)
+    return Pruned(removed, kept, frozenset(each.name for each in kept if each.name in leased))
