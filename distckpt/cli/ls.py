@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(checkpoints: tuple[Checkpoint, ...]) -> list[str]:
-    heads = ["STEP", "NAME", "COMMITTED", "SIZE", "DATA FILES", "WRITTEN BY", "METRICS"]
+    heads = ["STEP", "NAME", "COMMITTED", "SIZE", "DATA FILES", "WRITTEN BY", "KEPT", "METRICS"]
     return columns([heads, *map(_row, checkpoints)], right=(0, 3, 4))
 
 
@@ -38,6 +38,7 @@ def _row(checkpoint: Checkpoint) -> list[str]:
         size(checkpoint.size_bytes),
         str(sum(".data-" in file.name for file in checkpoint.files)),
         "TensorFlow" if checkpoint.adopted else f"generation {checkpoint.generation}",
+        "for good" if checkpoint.preserved else "",
         " ".join(f"{name}={value:g}" for name, value in sorted(checkpoint.metrics.items())),
     ]
 

@@ -24,7 +24,9 @@ def local_time(timestamp: float) -> str:
 
 
 def checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:
-    """`timestamp` in seconds since the epoch; `adopted`: plain TensorFlow wrote it. JSON has no NaN: null."""
+    """`timestamp` in seconds since the epoch; `adopted`: plain TensorFlow wrote it; `preserved`: retention leaves it
+    alone for good. JSON has no NaN: null.
+    """
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
@@ -32,6 +34,7 @@ def checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:
         "generation": checkpoint.generation,
         "bytes": checkpoint.size_bytes,
         "adopted": checkpoint.adopted,
+        "preserved": checkpoint.preserved,
         "metrics": {name: value if isfinite(value) else None for name, value in checkpoint.metrics.items()},
         "files": [{"file": file.name, "bytes": file.size_bytes} for file in checkpoint.files],
     }

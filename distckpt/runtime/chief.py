@@ -101,7 +101,9 @@ class ChiefSide:
             leased=leased,
             preservation=self.preservation,
         )
-        self.coordinator = CoordinatorRuntime(machine, committer, self.storage, state.generation, self._send)
+        self.coordinator = CoordinatorRuntime(
+            machine, committer, self.storage, state.generation, self._send, self.world_size
+        )
         self.coordinator.start()
         self._recovered.set()
 
@@ -116,6 +118,12 @@ class ChiefSide:
         rendezvous = Rendezvous(address, self.job, self.journal.state.generation, workers)
         self._rendezvous = write_rendezvous(self.storage, rendezvous)
         return self._rendezvous
+
+    def wait_for_all(self) -> None:
+        """Until every worker has joined this generation, as long as they have for it: none is left before a door that
+        the next generation has shut.
+        """
+        self.coordinator.all_came.wait(self.options.deadlines.join_s)
 
     def close(self) -> None:
         """Stays until the other workers have left, for up to FAREWELL_S, and then ends."""

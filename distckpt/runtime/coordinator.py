@@ -37,12 +37,14 @@ class CoordinatorRuntime:
         storage: Storage,
         generation: int,
         send: Callable[[CoordinatorEnvelope], None],
+        world_size: int,
     ) -> None:
         self._machine = machine
         self._committer = committer
         self._storage = storage
         self._generation = generation
         self._send = send
+        self._world_size = world_size
         self._commits = Lane("commit")
         self._probes = Lane("probe")
         self._loop: Loop[events.CoordinatorEvent, effects.CoordinatorEffect] = Loop(
@@ -50,6 +52,8 @@ class CoordinatorRuntime:
         )
         self.last_commit: effects.Commit | None = None
         self.alone = threading.Event()
+        self.all_came = threading.Event()
+        self._came: set[int] = set()
 
     def start(self) -> None:
         self._loop.start()
@@ -88,7 +92,12 @@ class CoordinatorRuntime:
                 getattr(log, level)(text)
 
     def _look_around(self) -> None:
-        """`alone` is set while no worker is joined: the chief, which leaves first, stays until then."""
+        """`alone` is set while no worker is joined: the chief, which leaves first, stays until then. `all_came` is set
+        once every worker has joined, if only for a while.
+        """
+        self._came.update(self._machine.present)
+        if len(self._came) == self._world_size:
+            self.all_came.set()
         if self._machine.present:
             self.alone.clear()
         else:

@@ -62,6 +62,12 @@ class Session:
         self.agent.drain()
         self.close()
 
+    def hand_over(self) -> None:
+        """As `finish`, before this process opens the next session at once, as all workers do."""
+        if self.chief is not None:
+            self.chief.wait_for_all()
+        self.finish()
+
     def close(self) -> None:
         """Leaves the job; the chief stays, for a bounded time, until the others have left. May be called twice."""
         self.closing.close()

@@ -66,7 +66,8 @@ class Tenancy:
     def _sit_down(self) -> Session:
         other = self._seat.taken_by
         if other is not None:
-            other.finish()
+            self._seat.taken_by = None
+            other.session.hand_over()
         session = self._open_session()
         self._seat.taken_by = self
         return session

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from distckpt.protocol.retention import KeepLatest, Preservation
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -27,9 +29,9 @@ def test_ls_lists_the_commits_in_order(distckpt: Command, job: Any) -> None:
     done = distckpt("ls", job.directory)
     heads, first, second = done.stdout.splitlines()
     assert done.returncode == 0
-    assert heads.split() == ["STEP", "NAME", "COMMITTED", "SIZE", "DATA", "FILES", "WRITTEN", "BY", "METRICS"]
+    assert heads.split() == ["STEP", "NAME", "COMMITTED", "SIZE", "DATA", "FILES", "WRITTEN", "BY", "KEPT", "METRICS"]
     assert first.split()[:2] == ["100", "ckpt-100"]
-    assert first.endswith("2  generation 1  loss=0.5")
+    assert first.split()[-4:] == ["2", "generation", "1", "loss=0.5"]
     assert second.split()[:2] == ["200", "ckpt-200"]
 
 
@@ -42,6 +44,17 @@ def test_ls_as_json_says_all_that_the_journal_knows(distckpt: Command, job: Any)
     assert found["bytes"] == sum(files.values())
     assert files["ckpt-100.data-00000-of-00002"] == 4000
     assert not found["adopted"]
+
+
+def test_ls_tells_what_is_preserved(distckpt: Command, job: Any) -> None:
+    job.committer.policy, job.committer.preservation = KeepLatest(1), Preservation(1e-9)
+    job.save(100)
+    job.save(200)
+    _, first, second = distckpt("ls", job.directory).stdout.splitlines()
+    assert first.endswith("generation 1  for good")
+    assert "for good" not in second
+    found = json.loads(distckpt("ls", job.directory, "--json").stdout)["checkpoints"]
+    assert [each["preserved"] for each in found] == [True, False]
 
 
 def test_ls_tells_what_was_set_aside_and_why(distckpt: Command, job: Any) -> None:

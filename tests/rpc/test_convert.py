@@ -39,6 +39,7 @@ checkpoint = st.builds(
     st.lists(file, max_size=3).map(tuple),
     text,
     metrics,
+    st.booleans(),
 )
 
 

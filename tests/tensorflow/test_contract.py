@@ -403,6 +403,40 @@ def test_a_manager_that_was_made_second_waits_for_the_save_in_flight_of_the_firs
     first.close()
 
 
+def test_a_second_manager_that_could_not_be_made_takes_nothing_from_the_first(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Side(distckpt.CheckpointManager, tmp_path, clock)
+    first = ours.manager(3)
+    first.save()
+    with monkeypatch.context() as patch:
+        patch.setattr("distckpt.runtime.chief.recover", mock.Mock(side_effect=errors.StorageError("the disk is away")))
+        for broken in (lambda: ours.manager(3), first.save):
+            with pytest.raises(errors.StorageError, match="the disk is away"):
+                broken()
+    ours.save(first, checkpoint_number=7)
+    assert [Path(path).name for path in first.checkpoints] == ["ckpt-1", "ckpt-7"]
+    first.close()
+
+
+def test_preserved_ones_are_restored_by_step_and_where_the_newest_is_corrupt(tmp_path: Path, clock: Clock) -> None:
+    ours = Side(distckpt.CheckpointManager, tmp_path, clock)
+    manager = ours.manager(1, keep_checkpoint_every_n_hours=1.0)
+    for value in (1.0, 2.0, 3.0):
+        ours.weight.assign(value)
+        clock.now += 2 * HOUR
+        ours.save(manager)
+    manager.restore(1).assert_consumed()
+    assert float(ours.weight) == 1.0
+    shard = tmp_path / "ckpt-3.data-00000-of-00001"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    assert manager.restore_or_initialize() == str(tmp_path / "ckpt-2")
+    assert float(ours.weight) == 2.0
+    assert (manager.checkpoints, manager.latest_checkpoint) == ([], str(tmp_path / "ckpt-2"))
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "ckpt-2")
+    manager.close()
+
+
 def test_managers_of_different_directories_do_not_disturb_each_other(tmp_path: Path, clock: Clock) -> None:
     sides = [Side(distckpt.CheckpointManager, tmp_path / name, clock) for name in ("a", "b")]
     managers = [side.manager(1) for side in sides]

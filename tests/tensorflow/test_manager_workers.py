@@ -101,3 +101,9 @@ def test_different_models_are_refused_and_the_tensor_is_named(seen: Any) -> None
 
 def test_a_corrupt_shard_sends_both_workers_to_the_same_checkpoint(seen: Any) -> None:
     assert [each["corruption"] for each in seen] == [{"path": "ckpt-1", "steps_back": 1}] * 2
+
+
+def test_managers_take_turns_and_preserve_on_both_workers_alike(seen: Any, folder: Path) -> None:
+    listed = [["ckpt-1"], ["ckpt-2"], ["ckpt-3"], ["ckpt-4"]]
+    assert [each["turns"] for each in seen] == [{"listed": listed, "steps_back": 2}] * 2
+    assert sorted(path.stem for path in (folder / "turns").glob("*.index")) == ["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-4"]

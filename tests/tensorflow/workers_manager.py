@@ -54,9 +54,9 @@ class Worker:
 
         self.train = tf.function(lambda: strategy.run(update))
 
-    def manager(self, name: str, checkpoint: Any = None, **arguments: Any) -> Any:
+    def manager(self, name: str, checkpoint: Any = None, keep: int = 3, **arguments: Any) -> Any:
         return distckpt.CheckpointManager(
-            checkpoint or self.checkpoint, str(self.folder / name), 3, strategy=self.strategy, **arguments
+            checkpoint or self.checkpoint, str(self.folder / name), keep, strategy=self.strategy, **arguments
         )
 
     def meet(self) -> None:
@@ -147,9 +147,25 @@ def corruption(worker: Worker) -> Any:
         return {"path": Path(path).name, "steps_back": before - int(worker.step.numpy())}
 
 
+def turns(worker: Worker) -> Any:
+    """Two managers on one directory, used in turn; what retention would remove is preserved."""
+    first, second = (worker.manager("turns", keep=1, keep_checkpoint_every_n_hours=1e-9) for _ in range(2))
+    listed = []
+    for number, manager in enumerate((first, second, second, first), 1):
+        worker.train()
+        manager.save(checkpoint_number=number)
+        listed.append([Path(path).name for path in manager.checkpoints])
+    before = int(worker.step.numpy())
+    first.restore(2)  # preserved by the second
+    found = {"listed": listed, "steps_back": before - int(worker.step.numpy())}
+    for manager in (first, second):
+        manager.close()
+    return found
+
+
 def main() -> None:
     worker = Worker(tf.distribute.MultiWorkerMirroredStrategy(), Path(sys.argv[1]))
-    stories = (saves_and_restores, saves_behind_the_step, refusals, corruption)
+    stories = (saves_and_restores, saves_behind_the_step, refusals, corruption, turns)
     sys.stdout.write(json.dumps({story.__name__: story(worker) for story in stories}) + "\n")
 
 
