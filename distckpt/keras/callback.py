@@ -36,7 +36,8 @@ class DistributedCheckpoint(Hooks):
     - `monitor`, `mode`, `save_best_only`, `initial_value_threshold`, `verbose`: as in ModelCheckpoint, with one
       difference: `save_best_only` says what is *kept*. Every save still happens, since training resumes from the
       newest; kept are that one and the `max_to_keep` best. Without it, the `max_to_keep` newest.
-    - `save_freq`: "epoch", or a number of batches.
+    - `save_freq`: "epoch", or a number of batches; with `save_best_only` the end of each epoch is saved too, which is
+      where Keras knows the validation's metrics.
     - `async_save`, `strategy`, `options`: as in `distckpt.CheckpointManager`; `strategy` is by default the model's.
 
     A checkpoint's number is the optimizer's count of iterations, its metrics are Keras' logs. To resume in the middle
@@ -45,8 +46,9 @@ class DistributedCheckpoint(Hooks):
     with the logs of the interruption. Callbacks that add to the logs stand before this one; what they remember
     themselves (EarlyStopping's patience) is not saved.
 
-    Raises ConfigurationError (also a ValueError) for arguments that cannot be, and where only Keras 3 is loaded in a
-    job of several workers: its `fit` does not work there. `fit` raises what `distckpt.CheckpointManager` raises.
+    Raises ConfigurationError (also a ValueError) for arguments that cannot be, and in a job of several workers (as
+    TF_CONFIG has it) that has not imported tf_keras: `fit` of Keras 3 does not work there. `fit` raises what
+    `distckpt.CheckpointManager` raises.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class DistributedCheckpoint(Hooks):
         options: Options | None = None,
     ) -> None:
         super().__init__()
-        if fit.only_keras3_is_loaded() and _workers_of_the_job() > 1:
+        if fit.fit_can_only_be_keras3s() and _workers_of_the_job() > 1:
             raise _keras3_does_not_fit()
         self.directory = directory
         self.monitor = monitor
@@ -98,6 +100,7 @@ class DistributedCheckpoint(Hooks):
             return
         progress = self._progress
         if not progress.restored:
+            self._leave()
             raise ConfigurationError(f"{self.directory} holds checkpoints that no DistributedCheckpoint wrote")
         self._epoch = progress.epoch
         self._say(f"going on from batch {progress.batch + 1}")
@@ -124,7 +127,7 @@ class DistributedCheckpoint(Hooks):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._progress.epoch_ended(epoch, logs or {})
-        if not self._saves_on_batches:
+        if self.save_best_only or not self._saves_on_batches:
             self._save()
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
@@ -209,11 +212,11 @@ class DistributedCheckpoint(Hooks):
         """Notes whether this is the best so far; one that does not reach the threshold is to count for nothing."""
         current, best = metrics.get(self.monitor), self._progress.best
         if current is None:
-            if self._progress.batch == 0:
+            if self._progress.batch == 0:  # at the end of an epoch; before, the validation's are not known
                 log.warning("%s is not among the logs (%s): this is not a best one", self.monitor, ", ".join(metrics))
             return
         if best is None or self._better(current, best):
-            self._say(f"{self.monitor} improved from {best} to {current:.5f}")
+            self._say(f"{self.monitor} improved from {'none' if best is None else f'{best:.5f}'} to {current:.5f}")
             self._progress.best = current
         else:
             self._say(f"{self.monitor} did not improve from {best:.5f}")

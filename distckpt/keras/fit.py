@@ -9,6 +9,7 @@ Written against tf_keras 2.21 (src/engine/training.py) and Keras 3 (src/backend/
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,8 +28,9 @@ def is_keras3(model: Any) -> bool:
     return isinstance(model, getattr(keras, "Model", ()))
 
 
-def only_keras3_is_loaded() -> bool:
-    return "keras" in sys.modules and "tf_keras" not in sys.modules
+def fit_can_only_be_keras3s() -> bool:
+    """Whether tf_keras is neither loaded nor what tf.keras will load (tensorflow/python/util/lazy_loader.py)."""
+    return "tf_keras" not in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") not in ("true", "True", "1")
 
 
 def check_model(model: Any) -> None:
