@@ -1,7 +1,7 @@
 """distckpt: the checkpoint coordinator that distributed TensorFlow training lacks.
 
 The names below are the public ones. They are loaded on first use (PEP 562), so that `import distckpt` and the command
-line do not import TensorFlow, which takes seconds.
+line do not import TensorFlow, which takes seconds. So is the module `distckpt.keras`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from distckpt import errors
 
 if TYPE_CHECKING:
+    from distckpt import keras
     from distckpt.catalog import Catalog
     from distckpt.iterator import checkpoints_iterator
     from distckpt.manager import CheckpointManager
@@ -32,6 +33,7 @@ __all__ = [
     "Options",
     "checkpoints_iterator",
     "errors",
+    "keras",
 ]
 
 _HOMES = {
@@ -48,6 +50,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "keras":
+        return import_module("distckpt.keras")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

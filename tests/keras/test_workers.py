@@ -1,0 +1,88 @@
+"""The examples on two workers under `distckpt run`, one of which is killed; and what Keras 3 cannot do there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import distckpt
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DOOMED = Path(__file__).with_name("doomed.py")
+MAIN = ("-m", "distckpt.cli.main", "run", "--workers", "2")
+
+
+def tensors(directory: Path) -> dict[str, Any]:
+    """All of the last checkpoint, as TensorFlow reads them; the object graph's bytes differ between any two saves."""
+    path = tf.train.latest_checkpoint(str(directory))
+    reader = tf.train.load_checkpoint(path)
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names if name != "_CHECKPOINTABLE_OBJECT_GRAPH"}
+
+
+@pytest.fixture
+def trained(run: Any, tmp_path: Path) -> Any:
+    """Trains an example twice, undisturbed and with worker 1 killed after some saves; returns the two outputs."""
+
+    def both(example: str, saves: int) -> tuple[str, str]:
+        script = str(EXAMPLES / example)
+        plain = run(*MAIN, "--", sys.executable, script, str(tmp_path / "undisturbed"))
+        assert plain.returncode == 0, plain.stderr[-3000:]
+        doomed = (sys.executable, str(DOOMED), str(saves), str(tmp_path / "died"), script, str(tmp_path / "killed"))
+        killed = run(*MAIN, "--max-restarts", "1", "--", *doomed)
+        assert killed.returncode == 0, killed.stderr[-3000:]
+        assert "restart 1 of 1" in killed.stderr
+        return plain.stdout, killed.stdout
+
+    return both
+
+
+def assert_same_end(tmp_path: Path) -> None:
+    expected, found = tensors(tmp_path / "undisturbed"), tensors(tmp_path / "killed")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_fit_of_tf_keras_on_two_workers_survives_a_killed_worker_bit_for_bit(trained: Any, tmp_path: Path) -> None:
+    undisturbed, killed = trained("keras_fit.py", saves=5)
+    assert "Epoch 2: going on from batch 7" in killed, "in the middle of an epoch, from the fifth save"
+    assert_same_end(tmp_path)
+    ends = [sorted(line for line in text.splitlines() if line.endswith("right")) for text in (undisturbed, killed)]
+    assert ends[0] == ends[1], "the history of all epochs, also those before the kill"
+    assert len(ends[0]) == 2 * 4
+
+
+def test_a_loop_of_ones_own_trains_a_keras_3_model_on_two_workers(trained: Any, tmp_path: Path) -> None:
+    _, killed = trained("custom_loop.py", saves=3)
+    assert "15 of 30 steps are done" in killed
+    assert_same_end(tmp_path)
+
+
+def test_keras_3_fit_on_several_workers_is_refused_in_one_sentence(run: Any, tmp_path: Path) -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    code = f"import keras, distckpt; distckpt.keras.DistributedCheckpoint({str(tmp_path)!r})"
+    done = run("-c", code, TF_CONFIG=json.dumps(cluster))
+    assert done.stderr.splitlines()[-1].startswith(
+        "distckpt.errors.ConfigurationError: fit of Keras 3 does not work under MultiWorkerMirroredStrategy"
+    )
+    done = run("-c", "import tf_keras; " + code, TF_CONFIG=json.dumps(cluster))
+    assert done.returncode == 0, "with tf_keras loaded it may be meant for that"
+
+
+def test_importing_the_callback_imports_no_keras_that_tensorflow_does_not(run: Any) -> None:
+    loaded = "sorted(m for m in ('keras', 'tf_keras') if m in sys.modules)"
+    bare = run("-c", f"import sys, tensorflow; print({loaded})")
+    ours = run("-c", f"import sys, distckpt; distckpt.keras.DistributedCheckpoint('unused'); print({loaded})")
+    assert ours.returncode == 0, ours.stderr[-2000:]
+    assert ours.stdout == bare.stdout
+
+
+def test_the_module_is_there_without_being_imported() -> None:
+    assert distckpt.keras.DistributedCheckpoint.__name__ == "DistributedCheckpoint"
