@@ -11,7 +11,7 @@ PROTOS = $(shell find protos -name '*.proto' | sort)
 
 # The fast ones first, then those that start TensorFlow; a new folder of tests joins at the end by itself.
 FAST := $(addprefix tests/,protocol storage journal bundle rpc launch cli)
-SLOW := $(addprefix tests/,simulation tensorflow faults)
+SLOW := $(addprefix tests/,simulation readers tensorflow keras faults)
 FOLDERS := $(patsubst %/,%,$(wildcard tests/*/))
 TESTS = $(wildcard tests/test_*.py) $(filter $(FOLDERS),$(FAST)) $(filter-out $(FAST) $(SLOW),$(FOLDERS)) \
 	$(filter $(FOLDERS),$(SLOW))
