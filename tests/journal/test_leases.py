@@ -93,7 +93,7 @@ def test_whoever_was_frozen_together_with_the_holder_gives_it_time_to_renew(
 
 def test_a_process_of_this_machine_that_is_gone_holds_nothing(storage: MemoryStorage, checkpoints: list[Any]) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = (open(f"/proc/{child.pid}/stat").read().rpartition(")")[2].split())[19]  # noqa: SIM115, PTH123
+    started = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
     put(storage, process=replace(this_process(), pid=child.pid, started=started))
     watch = LeaseWatch(storage)
     assert watch.held(checkpoints) == {"ckpt-1"}
