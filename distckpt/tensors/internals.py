@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.checkpoint import checkpoint_management, save_util, saveable_compat
-from tensorflow.python.distribute import distribute_lib, multi_worker_util, sharded_variable, values
+from tensorflow.python.distribute import distribute_lib, multi_worker_util, values
 from tensorflow.python.eager import context
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.saved_model import registration
@@ -28,7 +28,6 @@ PRIVATE_NAMES = (
     (distribute_lib, "_DefaultDistributionStrategy"),
     (multi_worker_util, "id_in_cluster"),
     (multi_worker_util, "normalize_cluster_spec"),
-    (sharded_variable, "ShardedVariable"),
     (values, "DistributedVariable"),
     (context.Context, "set_config_key_value"),
     (context.Context, "get_config_key_value"),
@@ -200,11 +199,6 @@ def is_plain(variable: Any) -> bool:
         and not isinstance(variable, values.DistributedVariable)
         and type(variable)._serialize_to_tensors is resource._serialize_to_tensors  # noqa: SLF001 - the very question
     )
-
-
-def is_partitioned(trackable: Any) -> bool:
-    """Whether this variable is kept and saved in slices (distribute/sharded_variable.py)."""
-    return isinstance(trackable, sharded_variable.ShardedVariable)
 
 
 # ---------------------------------------------------------------------------------------------------- registered savers
