@@ -23,7 +23,8 @@ from distckpt.launch.process import Stream
 KILLS = int(os.environ.get("DISTCKPT_TORTURE_KILLS", "3"))
 SEED = int(os.environ.get("DISTCKPT_TORTURE_SEED", "1"))
 STEPS, EVERY = 150, 3
-LINES_BEFORE_A_KILL_MAX = 90
+LINES_BEFORE_A_KILL_MAX = 2 * STEPS // (KILLS + 2) - 2
+"""Each of the two workers prints a line for each step: so few that the training is not over before the last kill."""
 
 
 class Tortured:
@@ -37,7 +38,7 @@ class Tortured:
         self.errors: list[str] = []
         self.resumed: list[int] = []
         self._random = Random(SEED)
-        self._kills_left = kills
+        self.kills_left = kills
         self._acknowledged = 0
         self._lines_left = self._draw()
 
@@ -57,8 +58,8 @@ class Tortured:
             self._acknowledged = max(self._acknowledged, event["step"])
         elif event["event"] == "step":
             self._lines_left -= 1
-            if self._lines_left == 0 and self._kills_left:
-                self._kills_left -= 1
+            if self._lines_left == 0 and self.kills_left:
+                self.kills_left -= 1
                 self._lines_left = self._draw()
                 self.job.kill(self._random.randrange(2))
 
@@ -75,6 +76,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_weights_of_an_undist
     calm, tortured = Tortured(tmp_path / "calm", 0), Tortured(tmp_path / "tortured", KILLS)
     assert calm.job.run() == 0, "\n".join(calm.errors[-40:])
     assert tortured.job.run() == 0, "\n".join(tortured.errors[-40:])
+    assert tortured.kills_left == 0
     assert tortured.problems == []
     assert tensors_of(tmp_path / "tortured") == tensors_of(tmp_path / "calm")
     catalog = distckpt.Catalog(tmp_path / "tortured")
