@@ -54,16 +54,11 @@ def is_visible(storage: Storage, checkpoint: Checkpoint) -> bool:
 
 
 def remove(storage: Storage, checkpoint: Checkpoint) -> None:
-    """Deletes a retired checkpoint: the visible names that are its own, the index first, and then its own names."""
+    """Deletes a retired or replaced checkpoint: the visible names that are its own, index first, then its own names."""
     *others, last = checkpoint.files
     for file in (last, *others):
         if not file.handle or storage.is_published(file.handle, file.name):
             storage.delete(file.name)
-    discard(storage, checkpoint)
-
-
-def discard(storage: Storage, checkpoint: Checkpoint) -> None:
-    """Lets go of the files' own names: of a checkpoint that was retired, or replaced."""
     for file in checkpoint.files:
         if file.handle:
             storage.discard(file.handle)
