@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distckpt import __version__
+from distckpt.launch.tf_config import PORT, PORT_MAX
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse gives it no public name
@@ -19,6 +20,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_run(commands)
+    _add_tf_config(commands)
     _add_ls(commands)
     _add_show(commands)
     _add_verify(commands)
@@ -45,6 +47,22 @@ def _add_run(commands: Commands) -> None:
     )
     parser.add_argument("program", nargs=argparse.PARSER, metavar="COMMAND", help="what each worker runs")
     parser.set_defaults(module="distckpt.cli.run")
+
+
+def _add_tf_config(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "tf-config",
+        help="print TF_CONFIG for this process of a Kubernetes, Slurm, MPI or Flux job; or run a command with it",
+        usage="distckpt tf-config [--hosts HOSTS] [--port PORT] [-- COMMAND [ARGUMENT...]]",
+    )
+    parser.add_argument(
+        "--hosts", metavar="HOSTS", help="a host for each worker, as node[1-4] or a,b; default: as the launcher says"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=PORT, metavar="PORT", help=f"of each host's first worker (default: {PORT})"
+    )
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="COMMAND", help="run this with TF_CONFIG set")
+    parser.set_defaults(module="distckpt.cli.tf_config")
 
 
 def _add_ls(commands: Commands) -> None:
@@ -91,6 +109,13 @@ def _positive(text: str) -> int:
 
 def _count(text: str) -> int:
     return _at_least(0, text)
+
+
+def _port(text: str) -> int:
+    port = _positive(text)
+    if port > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: {PORT_MAX} is the last")
+    return port
 
 
 def _at_least(least: int, text: str) -> int:

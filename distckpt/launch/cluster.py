@@ -23,10 +23,9 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def tf_config(ports: Sequence[int], worker: int) -> str:
-    """The value of TF_CONFIG for one of `len(ports)` workers (format: tf.distribute.cluster_resolver)."""
-    cluster = {"worker": [f"{HOST}:{port}" for port in ports]}
-    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})
+def cluster_config(addresses: Sequence[str], worker: int) -> str:
+    """The value of TF_CONFIG for one of the workers at `addresses` (format: tf.distribute.cluster_resolver)."""
+    return json.dumps({"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": worker}})
 
 
 def worker_environment(
@@ -35,7 +34,7 @@ def worker_environment(
     """`environ` with what a worker of this job finds in it. Python shows lines as they are printed, not in blocks."""
     return {
         **environ,
-        "TF_CONFIG": tf_config(ports, worker),
+        "TF_CONFIG": cluster_config([f"{HOST}:{port}" for port in ports], worker),
         "DISTCKPT_JOB_ID": job,
         "DISTCKPT_RESTARTS": str(attempt),
         "PYTHONUNBUFFERED": "1",

@@ -209,7 +209,16 @@ def test_a_corrupt_journal_is_one_line(distckpt: Command, job: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["frob"], ["ls"], ["show", "d"], ["show", "d", "x"], ["show", "d", "-1"], ["run", "--workers", "0"]],
+    [
+        [],
+        ["frob"],
+        ["ls"],
+        ["show", "d"],
+        ["show", "d", "x"],
+        ["show", "d", "-1"],
+        ["run", "--workers", "0"],
+        ["tf-config", "--port", "65536"],
+    ],
 )
 def test_a_wrong_command_line_is_code_2(distckpt: Command, arguments: list[str]) -> None:
     done = distckpt(*arguments)
@@ -256,6 +265,41 @@ def test_run_ends_with_the_code_of_the_worker_that_failed(distckpt: Command) -> 
     done = distckpt("run", "--workers", "1", "--", sys.executable, "-c", "print('here'); raise SystemExit(7)")
     assert (done.returncode, done.stdout) == (7, "[worker 0] here\n")
     assert done.stderr == "[distckpt] worker 0 exited with code 7\n"
+
+
+def test_tf_config_prints_one_line_of_json(distckpt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    done = distckpt("tf-config", "--hosts", "train-[0-1].train", "--port", "5000")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout) == {
+        "cluster": {"worker": ["train-0.train:5000", "train-1.train:5000"]},
+        "task": {"type": "worker", "index": 1},
+    }
+
+
+def test_tf_config_becomes_the_command_with_tf_config_set(distckpt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    show = "import os, sys; print(os.environ['TF_CONFIG'], sys.argv[1:]); raise SystemExit(7)"
+    done = distckpt("tf-config", "--hosts", "a", "--", sys.executable, "-c", show, "--hosts", "--", "x")
+    assert done.returncode == 7
+    assert done.stdout.startswith('{"cluster": {"worker": ["a:2222"]}')
+    assert done.stdout.endswith("['--hosts', '--', 'x']\n")
+
+
+def test_tf_config_starts_nothing_where_the_place_is_not_known(distckpt: Command) -> None:
+    done = distckpt("tf-config", "--", sys.executable, "-c", "print('started')")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("distckpt: nothing tells this process its place in a cluster: looked for TF_CONFIG,")
+
+
+def test_tf_config_says_which_command_cannot_be_run(distckpt: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    done = distckpt("tf-config", "--hosts", "a", "--", "no-such-program")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "distckpt: no-such-program: cannot be run: No such file or directory\n",
+    )
 
 
 def test_run_says_which_command_does_not_exist(distckpt: Command) -> None:
