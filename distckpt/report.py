@@ -1,4 +1,4 @@
-"""What a save cost, as the manager tells it."""
+"""What people are told: what a save cost, and how a running job is."""
 
 from __future__ import annotations
 
@@ -20,3 +20,16 @@ class SaveReport:
     bytes_by_worker: tuple[int, ...]
     blocking_s: float
     commit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job that is running, as its coordinator sees it.
+
+    `present`: the workers that have joined, and have not left or been lost.
+    """
+
+    job: str
+    generation: int
+    world_size: int
+    present: tuple[int, ...]

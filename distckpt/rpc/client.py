@@ -63,7 +63,7 @@ class AgentClient:
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._request = pb.WatchRequest(sender=values.sender_to(sender))
-        self._channel = _open_channel(address, credentials)
+        self._channel = open_channel(address, credentials)
         self._stub = pb_grpc.CoordinationStub(self._channel)  # type: ignore[no-untyped-call] # generated
         self._outbox = Outbox(self._stub.Send)
         self._closed = threading.Event()
@@ -148,7 +148,8 @@ def _guarded(callback: Callable[..., None], *arguments: Any) -> None:
         log.exception("what the coordinator said, or that it did, could not be handled")
 
 
-def _open_channel(address: str, credentials: Security) -> grpc.Channel:
+def open_channel(address: str, credentials: Security) -> grpc.Channel:
+    """A connection of its own to the coordinator at `address`; it is made by the first call."""
     if isinstance(credentials, Insecure):
         return grpc.insecure_channel(address, options=_CLIENT_OPTIONS)
     options: tuple[tuple[str, int | str], ...] = _CLIENT_OPTIONS

@@ -70,6 +70,15 @@ def read_rendezvous(storage: Storage, key: str, directory: str = "its checkpoint
     return rendezvous
 
 
+def find_rendezvous(storage: Storage, generation: int, directory: str) -> Rendezvous:
+    """The file of `generation`, for those who were not told its name. Raises as `read_rendezvous` does."""
+    for key in storage.keys(FOLDER):
+        named = _KEY.fullmatch(key)
+        if named and int(named[1]) == generation:
+            return read_rendezvous(storage, key, directory)
+    raise DirectoryMismatch(f"{directory}: generation {generation} has no rendezvous file")
+
+
 def _encode(rendezvous: Rendezvous) -> bytes:
     workers = rendezvous.workers
     value = {

@@ -20,9 +20,11 @@ from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
 from distckpt.rpc import convert
 from distckpt.rpc.credentials import Insecure, Security
 from distckpt.rpc.health import health_handler
+from distckpt.rpc.operations import Operated, OperationsServicer
 from distckpt.rpc.servicer import Servicer
 from distckpt.rpc.transport import OPTIONS
 from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
+from distckpt.rpc.v1 import operations_pb2_grpc
 
 _CALLS_MAX = 16_384
 _HANDSHAKE_MS = 10_000
@@ -37,8 +39,8 @@ _SERVER_OPTIONS = (
 
 class CoordinatorServer:
     """Listens for agents. `on_message` gets what they say; `on_disconnect` the worker and incarnation whose connection
-    broke (a process that died, a machine that vanished, a reader that was too slow). Both are called on the server's
-    thread and must not block.
+    broke (a process that died, a machine that vanished, a reader that was too slow). `operated` is what tools ask of.
+    All are called on the server's thread and must not block.
 
     `host` is the name under which others reach this machine. It listens on all addresses of the machine, as TensorFlow
     does, unless that name is the loopback's. `port` 0 takes a free one.
@@ -48,11 +50,13 @@ class CoordinatorServer:
         self,
         on_message: Callable[[AgentEnvelope], None],
         on_disconnect: Callable[[int, str], None],
+        operated: Operated,
         credentials: Security,
         host: str,
         port: int = 0,
     ) -> None:
         self._servicer = Servicer(on_message, on_disconnect)
+        self._operations = OperationsServicer(operated)
         self._credentials = credentials
         self._host = host
         self._port = port
@@ -111,6 +115,9 @@ class CoordinatorServer:
         self._loop = asyncio.get_running_loop()
         server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
         pb_grpc.add_CoordinationServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call] # generated
+        operations_pb2_grpc.add_OperationsServicer_to_server(  # type: ignore[no-untyped-call] # generated
+            self._operations, server
+        )
         server.add_generic_rpc_handlers((health_handler(),))
         port = self._listen(server)
         await server.start()

@@ -102,7 +102,7 @@ class ChiefSide:
             preservation=self.preservation,
         )
         self.coordinator = CoordinatorRuntime(
-            machine, committer, self.storage, state.generation, self._send, self.world_size
+            machine, committer, self.storage, self.job, state.generation, self._send, self.world_size
         )
         self.coordinator.start()
         self._recovered.set()
@@ -113,7 +113,8 @@ class ChiefSide:
         mine = self.options.credentials
         if mine is None:
             mine, workers = Credentials.generate(self.world_size)
-        self._server = CoordinatorServer(self.coordinator.received, self.coordinator.disconnected, mine, host, port)
+        coordinator = self.coordinator
+        self._server = CoordinatorServer(coordinator.received, coordinator.disconnected, coordinator, mine, host, port)
         address = self._server.start(SERVER_START_S)
         rendezvous = Rendezvous(address, self.job, self.journal.state.generation, workers)
         self._rendezvous = write_rendezvous(self.storage, rendezvous)

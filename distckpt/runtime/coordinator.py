@@ -16,6 +16,7 @@ from distckpt.model import CHIEF
 from distckpt.protocol import effects, events
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
+from distckpt.report import JobStatus
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.staging import discard_all
@@ -35,6 +36,7 @@ class CoordinatorRuntime:
         machine: Coordinator,
         committer: Committer,
         storage: Storage,
+        job: str,
         generation: int,
         send: Callable[[CoordinatorEnvelope], None],
         world_size: int,
@@ -45,6 +47,7 @@ class CoordinatorRuntime:
         self._generation = generation
         self._send = send
         self._world_size = world_size
+        self._job = job
         self._commits = Lane("commit")
         self._probes = Lane("probe")
         self._loop: Loop[events.CoordinatorEvent, effects.CoordinatorEffect] = Loop(
@@ -54,6 +57,7 @@ class CoordinatorRuntime:
         self.alone = threading.Event()
         self.all_came = threading.Event()
         self._came: set[int] = set()
+        self._present: tuple[int, ...] = ()
 
     def start(self) -> None:
         self._loop.start()
@@ -67,6 +71,10 @@ class CoordinatorRuntime:
     def superseded(self, error: Fenced) -> None:
         """A later generation has begun: all agents are told to stop."""
         self._loop.post(events.Superseded(self._generation + 1, cause_of(error, CHIEF)))
+
+    def status(self) -> JobStatus:
+        """Who is in the job now; from any thread, without waiting."""
+        return JobStatus(self._job, self._generation, self._world_size, self._present)
 
     def stop(self, timeout_s: float) -> None:
         self._loop.post(events.Stop())
@@ -95,10 +103,11 @@ class CoordinatorRuntime:
         """`alone` is set while no worker is joined: the chief, which leaves first, stays until then. `all_came` is set
         once every worker has joined, if only for a while.
         """
-        self._came.update(self._machine.present)
+        self._present = self._machine.present
+        self._came.update(self._present)
         if len(self._came) == self._world_size:
             self.all_came.set()
-        if self._machine.present:
+        if self._present:
             self.alone.clear()
         else:
             self.alone.set()

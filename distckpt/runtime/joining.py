@@ -60,7 +60,11 @@ def look_up(board: Board, place: Place, options: Options) -> str:
 
 
 def listen_address(place: Place, options: Options) -> tuple[str, int]:
-    """Where the chief listens: as the options say, else on its own host in the cluster and a free port."""
+    """Where the chief listens: as the options say, else on a free port, on its own host in the cluster (where there is
+    no cluster, only tools of this machine have a reason to call).
+    """
+    if options.address is None and not place.addresses:
+        return "localhost", 0
     if options.address is None:
         return place.addresses[CHIEF].rpartition(":")[0].strip("[]"), 0
     host, _, port = options.address.rpartition(":")

@@ -1,8 +1,8 @@
 """A worker's part in one generation of the job: opened by the manager's constructor, closed by its `close`.
 
 The chief begins a generation in the journal, recovers what the one before left, and hosts the coordinator; its own
-agent is joined to it in memory, so that a job of one worker needs no socket. The other workers find it through a
-`Board`, which names a rendezvous file on the shared path.
+agent is joined to it in memory; the socket is for the other workers and for tools (a job of one worker listens on the
+loopback alone). The other workers find it through a `Board`, which names a rendezvous file on the shared path.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ class _Opening:
         me = Sender(job, journal.state.generation, CHIEF, uuid4().hex)
         agent = self._agent(storage, me, "this process", chief.coordinator.received)
         chief.deliver = agent.heard
+        key = chief.serve(*listen_address(self.place, self.options))
         if self.place.world_size > 1:
-            tell_key(self.board, chief.serve(*listen_address(self.place, self.options)))
+            tell_key(self.board, key)
         return self._joined(agent, chief)
 
     def as_worker(self, storage: PosixStorage) -> Session:

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from distckpt.protocol.messages import Sender
+from distckpt.report import JobStatus
 from distckpt.rpc.client import AgentClient
 from distckpt.rpc.credentials import Credentials, Security
 from distckpt.rpc.server import CoordinatorServer
@@ -39,13 +40,25 @@ class Record:
         self.wait(lambda items: item in items)
 
 
+class Operated:
+    """What a tool is told: `now`."""
+
+    now = JobStatus("job", 7, 4, ())
+
+    def status(self) -> JobStatus:
+        return self.now
+
+
 class Server:
     """A running CoordinatorServer and what it reported."""
 
     def __init__(self, credentials: Security, port: int) -> None:
         self.messages = Record()
         self.disconnects = Record()
-        self.server = CoordinatorServer(self.messages.add, self.disconnects.add, credentials, "localhost", port)
+        self.operated = Operated()
+        self.server = CoordinatorServer(
+            self.messages.add, self.disconnects.add, self.operated, credentials, "localhost", port
+        )
         self.address = self.server.start(DEADLINE_S)
 
     @property

@@ -47,7 +47,7 @@ from distckpt.rpc.server import CoordinatorServer
 
 coordinator, workers = Credentials.generate(1)
 heard, connected = threading.Event(), threading.Event()
-server = CoordinatorServer(lambda _: heard.set(), lambda *_: None, coordinator, "localhost")
+server = CoordinatorServer(lambda _: heard.set(), lambda *_: None, None, coordinator, "localhost")
 sender = Sender("job", 1, 0, "first")
 client = AgentClient(
     server.start(60), workers[0], sender,
