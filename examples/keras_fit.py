@@ -2,7 +2,8 @@
 
     distckpt run --workers 2 --max-restarts 3 -- python examples/keras_fit.py DIRECTORY
 
-Kill a worker in the middle (`kill -9`): all are started again, and resume in the middle of the epoch.
+Kill a worker in the middle (`kill -9`): all are started again, and resume in the middle of the epoch. At the end
+DIRECTORY/model.keras is the best model.
 """
 
 from __future__ import annotations
@@ -46,7 +47,14 @@ def main(directory: str) -> None:
             ]
         )
         model.compile(tf_keras.optimizers.Adam(0.02), "binary_crossentropy", metrics=["accuracy"])
-    checkpoint = DistributedCheckpoint(directory, monitor="val_accuracy", save_best_only=True, save_freq=4, verbose=1)
+    checkpoint = DistributedCheckpoint(
+        directory,
+        monitor="val_accuracy",
+        save_best_only=True,
+        save_freq=4,
+        export_best=f"{directory}/model.keras",
+        verbose=1,
+    )
     history = model.fit(data(), epochs=EPOCHS, validation_data=data(), callbacks=[checkpoint], verbose=0)
     for epoch, accuracy in zip(history.epoch, history.history["val_accuracy"], strict=True):
         sys.stdout.write(f"epoch {epoch + 1}: {accuracy:.1%} right\n")

@@ -6,18 +6,21 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import tensorflow as tf
 
-from distckpt.errors import ConfigurationError, DistckptError
+from distckpt.errors import ConfigurationError, DistckptError, NoRestorableCheckpoint
 from distckpt.keras import fit
+from distckpt.keras.export import checked_path, export
 from distckpt.keras.hooks import Hooks
 from distckpt.keras.progress import Progress, finite
 from distckpt.manager import CheckpointManager
 from distckpt.options import Options
 from distckpt.protocol.retention import AnyOf, KeepBest, KeepLatest, Policy
 from distckpt.tensors import cluster
+from distckpt.tensors.held import Held
 
 log = logging.getLogger("distckpt")
 
@@ -38,6 +41,10 @@ class DistributedCheckpoint(Hooks):
       newest; kept are that one and the `max_to_keep` best. Without it, the `max_to_keep` newest.
     - `save_freq`: "epoch", or a number of batches; with `save_best_only` the end of each epoch is saved too, which is
       where Keras knows the validation's metrics.
+    - `export`, `export_best`: where the model is written when `fit` has ended, as it is then, and as it was in the best
+      checkpoint (this one takes `save_best_only`). The form goes by the name: `.keras`, `.h5`, `.hdf5`, `.weights.h5`,
+      or, without a dot, a SavedModel (Keras 3: for inference). A crash leaves the old one or none, see
+      `distckpt.keras.export`. After `fit` the model has the values that it ended with.
     - `async_save`, `strategy`, `options`: as in `distckpt.CheckpointManager`; `strategy` is by default the model's.
 
     A checkpoint's number is the optimizer's count of iterations, its metrics are Keras' logs. To resume in the middle
@@ -62,6 +69,8 @@ class DistributedCheckpoint(Hooks):
         save_freq: int | Literal["epoch"] = "epoch",
         initial_value_threshold: float | None = None,
         max_to_keep: int | None = 3,
+        export: str | os.PathLike[str] | None = None,
+        export_best: str | os.PathLike[str] | None = None,
         async_save: bool = False,
         strategy: Any = None,
         options: Options | None = None,
@@ -78,6 +87,10 @@ class DistributedCheckpoint(Hooks):
         self._mode: Literal["min", "max"] | None = None
         if save_best_only or initial_value_threshold is not None:
             self._mode = _resolved_mode(mode, monitor)
+        if export_best is not None and not save_best_only:
+            raise ConfigurationError("export_best takes save_best_only=True: else the best one may be gone by then")
+        self._export = None if export is None else checked_path(export)
+        self._export_best = None if export_best is None else checked_path(export_best)
         self._max_to_keep = max_to_keep
         self._async_save = async_save
         self._strategy = strategy
@@ -133,7 +146,12 @@ class DistributedCheckpoint(Hooks):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
         self._give_history()
         fit.forget_epoch(self.model)
-        self._leave()
+        try:
+            self._write_best()
+            if self._export is not None:
+                self._write(self._export)
+        finally:
+            self._leave()
 
     @property
     def _saves_on_batches(self) -> bool:
@@ -147,7 +165,7 @@ class DistributedCheckpoint(Hooks):
     def _opened(self) -> CheckpointManager:
         model = self.model
         fit.check_model(model)
-        strategy = self._strategy or model.distribute_strategy
+        strategy = self._strategy_of(model)
         if fit.is_keras3(model) and cluster.cluster_place(strategy).world_size > 1:
             raise _keras3_does_not_fit()
         fit.build_optimizer(model)
@@ -167,6 +185,9 @@ class DistributedCheckpoint(Hooks):
             async_save=self._async_save,
             options=self._options,
         )
+
+    def _strategy_of(self, model: Any) -> Any:
+        return self._strategy or model.distribute_strategy
 
     def _retention(self) -> Policy:
         if not self.save_best_only or self._mode is None or self._max_to_keep is None:
@@ -196,6 +217,28 @@ class DistributedCheckpoint(Hooks):
             self._leave()
         except DistckptError:
             log.exception("a save of the fit before this one")
+
+    # ------------------------------------------------------------------------------------------------------- exporting
+
+    def _write_best(self) -> None:
+        """The model goes to its best checkpoint and back. All workers agree on which one that is."""
+        if self._export_best is None:
+            return
+        assert self._manager is not None, "Keras calls on_train_begin first"
+        last, progress = Held(self._manager.checkpoint), self._progress.serialize()
+        try:
+            self._manager.restore(f"best:{self.monitor}:{self._mode}").expect_partial()
+            self._write(self._export_best)
+        except NoRestorableCheckpoint as error:
+            log.error("there is no best model to write to %s: %s", self._export_best, error)  # noqa: TRY400 - said it
+        finally:
+            last.put_back()
+            self._progress.deserialize(progress)
+            self._progress.restored = False
+
+    def _write(self, target: Path) -> None:
+        export(self.model, target, is_chief=cluster.cluster_place(self._strategy_of(self.model)).is_chief)
+        self._say(f"wrote {target}")
 
     # ---------------------------------------------------------------------------------------------------------- saving
 

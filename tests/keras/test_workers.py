@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import distckpt
 
@@ -57,6 +58,27 @@ def test_fit_of_tf_keras_on_two_workers_survives_a_killed_worker_bit_for_bit(tra
     ends = [sorted(line for line in text.splitlines() if line.endswith("right")) for text in (undisturbed, killed)]
     assert ends[0] == ends[1], "the history of all epochs, also those before the kill"
     assert len(ends[0]) == 2 * 4
+    models = [tf_keras.models.load_model(tmp_path / name / "model.keras") for name in ("undisturbed", "killed")]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_on_two_workers_the_chief_alone_leaves_the_model_in_every_form(run: Any, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("exporting.py")
+    done = run(*MAIN, "--", sys.executable, str(script), str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    for worker in range(2):
+        assert list((tmp_path / f"temporary-{worker}").iterdir()) == [], (
+            "nothing is left by a worker that writes for nobody"
+        )
+    names = {path.name for path in (tmp_path / "exported").iterdir()}
+    assert names == {"model.keras", "model.h5", "model.weights.h5", "model"}
+    for training, forms in {"model": ("model.keras", "model"), "model.weights.h5": ("model.h5",)}.items():
+        expected = [json.loads((tmp_path / f"{training}-{worker}.json").read_text()) for worker in range(2)]
+        assert expected[0] == expected[1]
+        for name in forms:
+            found = tf_keras.models.load_model(tmp_path / "exported" / name).get_weights()
+            assert [array.tolist() for array in found] == expected[0]
 
 
 def test_a_loop_of_ones_own_trains_a_keras_3_model_on_two_workers(trained: Any, tmp_path: Path) -> None:

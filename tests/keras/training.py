@@ -1,7 +1,7 @@
 """A `fit` of two flavours of Keras, which may kill itself after a number of batches; run by test_resume.py.
 
 Arguments: one JSON object: flavour ("keras" or "tf_keras"), replicas, directory, die (after so many batches; 0: never).
-Prints one line of JSON at the end: what `fit` returned, and the digest of the weights.
+Prints one line of JSON at the end: what `fit` returned, and the digests of the weights and of those it exported.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ def model() -> Any:
     return built
 
 
+def digest(of: Any) -> str:
+    return hashlib.sha256(b"".join(array.tobytes() for array in of.get_weights())).hexdigest()
+
+
 def main() -> None:
     count = TOLD["replicas"]
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -65,14 +69,14 @@ def main() -> None:
         batch_size=8,
         shuffle=False,
         validation_data=(inputs, targets),
-        callbacks=[DistributedCheckpoint(TOLD["directory"], save_freq=3), diary],
+        callbacks=[DistributedCheckpoint(TOLD["directory"], save_freq=3, export=TOLD["directory"] + ".keras"), diary],
         verbose=0,
     )
-    weights = b"".join(array.tobytes() for array in trained.get_weights())
     told = {
         "epochs": history.epoch,
         "history": {name: [float(value) for value in values] for name, values in history.history.items()},
-        "weights": hashlib.sha256(weights).hexdigest(),
+        "weights": digest(trained),
+        "exported": digest(keras.models.load_model(TOLD["directory"] + ".keras")),
         "batches": diary.batches,
     }
     sys.stdout.write(json.dumps(told) + "\n")
