@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
 from distckpt.model import NO_METRICS, Checkpoint, Place
+from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
 from distckpt.policy import EverySteps
 from distckpt.protocol.messages import Committed
@@ -93,6 +94,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._closed = False
         self._source = Source(checkpoint, place)
         self._calling: Future[None] | None = None
+        self._step_file = StepFile(os.environ)
         open_mine = partial(
             _open,
             os.fspath(directory),
@@ -165,6 +167,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         if ticket is not None and ticket.outcome.error is not None:
             self.wait()
         self._session.agent.progress(step)
+        self._step_file.step(step)
         if self._save_policy is None or not self._save_policy.due(step):
             return None
         self.checkpoint.save_counter.assign_add(1)
@@ -220,6 +223,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         path or None. Raises NoRestorableCheckpoint where checkpoints exist and all are corrupt: never a silent start
         from scratch.
         """
+        self._step_file.restoring()
         path = self._agreed_path("latest")
         if path is None:
             if self._init_fn is not None:
@@ -229,6 +233,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             if self._checkpoint_interval is not None:
                 self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
         self._prepare()
+        self._step_file.restored()
         return path
 
     def restore(self, step: int | str | None = None) -> Any:
@@ -280,6 +285,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         try:
             self.wait()
         finally:
+            self._step_file.close()
             self._tenancy.close()
 
     def __enter__(self) -> Self:

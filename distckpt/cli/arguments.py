@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distckpt import __version__
+from distckpt.launch.restarts import HEALTHY_AFTER_S
 from distckpt.launch.tf_config import PORT, PORT_MAX
 
 if TYPE_CHECKING:
@@ -39,12 +41,29 @@ def _add_run(commands: Commands) -> None:
     parser = commands.add_parser(
         "run",
         help="run the workers of a job on this machine, with TF_CONFIG set; restart them all when one dies",
-        usage="distckpt run --workers N [--max-restarts R] -- COMMAND [ARGUMENT...]",
+        usage="distckpt run --workers N [OPTION...] -- COMMAND [ARGUMENT...]",
     )
     parser.add_argument("--workers", type=_positive, required=True, metavar="N", help="how many workers")
     parser.add_argument(
-        "--max-restarts", type=_count, default=0, metavar="R", help="restart so often at most (default: 0)"
+        "--max-restarts", type=_count, default=0, metavar="R", help="restart so often in a row at most (default: 0)"
     )
+    parser.add_argument(
+        "--healthy-after",
+        type=_seconds,
+        default=HEALTHY_AFTER_S,
+        metavar="SECONDS",
+        help=f"a start that lived so long begins a new row (default: {HEALTHY_AFTER_S:g})",
+    )
+    parser.add_argument(
+        "--min-workers", type=_positive, metavar="M", help="from the second restart in a row on, one less, down to M"
+    )
+    parser.add_argument(
+        "--hang-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="show the stacks of, and restart, a job of which a worker finished no step for so long (default: wait)",
+    )
+    parser.add_argument("--log-dir", metavar="DIR", help="write each worker's output also to a file there")
     parser.add_argument("program", nargs=argparse.PARSER, metavar="COMMAND", help="what each worker runs")
     parser.set_defaults(module="distckpt.cli.run")
 
@@ -109,6 +128,16 @@ def _positive(text: str) -> int:
 
 def _count(text: str) -> int:
     return _at_least(0, text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0")
+    return seconds
 
 
 def _port(text: str) -> int:

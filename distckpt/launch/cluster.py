@@ -31,8 +31,11 @@ def cluster_config(addresses: Sequence[str], worker: int) -> str:
 def worker_environment(
     environ: Mapping[str, str], ports: Sequence[int], worker: int, job: str, attempt: int
 ) -> dict[str, str]:
-    """`environ` with what a worker of this job finds in it. Python shows lines as they are printed, not in blocks."""
+    """`environ` with what a worker of this job finds in it. Python shows lines as they are printed, not in blocks, and
+    at SIGABRT the stacks of all threads.
+    """
     return {
+        "PYTHONFAULTHANDLER": "1",
         **environ,
         "TF_CONFIG": cluster_config([f"{HOST}:{port}" for port in ports], worker),
         "DISTCKPT_JOB_ID": job,

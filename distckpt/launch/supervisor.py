@@ -1,14 +1,17 @@
 """Decides when the workers of a local job are started, stopped and started again. Pure: no clock, process or signal.
 
 Promise: one worker's failure ends all of them within the grace period, and either all start again together or the job
-ends with the code of the worker that failed first. Callers pass every event in order, with the time, carry out the
-effects in order, and pass a `Tick` when `next_deadline()` has come.
+ends with the code of the worker that failed first; what a hung worker was doing is shown before it is killed. Callers
+pass every event in order, with the time, carry out the effects in order, and pass a `Tick` when `next_deadline()` has
+come.
 """
 
 from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
+
+from distckpt.launch.restarts import Restarts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +30,28 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Hung:
+    """`worker` has finished no step for `silent_s` seconds; its last one was `step`."""
+
+    worker: int
+    silent_s: float
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by."""
 
 
-Event = Exited | Asked | Tick
+Event = Exited | Asked | Hung | Tick
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start all workers, as attempt `attempt` (0 is the first)."""
+    """Start `workers` workers, as attempt `attempt` (0 is the first)."""
 
     attempt: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +96,22 @@ def describe_exit(code: int) -> str:
 
 @dataclass(slots=True)
 class Supervisor:
-    """One job of `workers` workers, restarted at most `max_restarts` times; `grace_s` is from SIGTERM to SIGKILL."""
+    """One job, restarted as `restarts` says; `grace_s` is from SIGTERM, or a hung worker's SIGABRT, to SIGKILL."""
 
-    workers: int
-    max_restarts: int
+    restarts: Restarts
     grace_s: float
-    _attempt: int = 0
+    _attempt: int = -1
     _alive: set[int] = field(default_factory=set)
+    _started: float = 0.0
     _failure: Exited | None = None
+    _failed: float = 0.0
+    _hung: bool = False
     _asked: bool = False
+    _waiting: bool = False
     _deadline: float | None = None
 
-    def begin(self) -> list[Effect]:
-        return [self._start(0)]
+    def begin(self, now: float) -> list[Effect]:
+        return [self._start(now)]
 
     def next_deadline(self) -> float | None:
         """When a `Tick` is wanted, if nothing else comes before."""
@@ -107,6 +123,8 @@ class Supervisor:
                 return self._on_exit(event, now)
             case Asked():
                 return self._on_asked(event)
+            case Hung():
+                return self._on_hung(event, now)
             case Tick():
                 return self._on_tick(now)
 
@@ -115,49 +133,74 @@ class Supervisor:
         effects: list[Effect] = []
         if event.code != 0 and self._failure is None:
             effects = self._on_first_failure(event, now)
-        return effects if self._alive else [*effects, *self._on_all_gone()]
+        return effects if self._alive else [*effects, *self._on_all_gone(now)]
 
     def _on_first_failure(self, event: Exited, now: float) -> list[Effect]:
-        self._failure = event
-        self._deadline = now + self.grace_s
+        self._failure, self._failed = event, now
         told = f"worker {event.worker} {describe_exit(event.code)}"
+        if self._hung:  # all have their signal and their deadline
+            return [Say(told)]
+        self._deadline = now + self.grace_s
         if self._asked or not self._alive:
             return [Say(told)]
         return [Say(f"{told}: stopping the others"), *self._signal_all(signal.SIGTERM)]
 
-    def _on_all_gone(self) -> list[Effect]:
+    def _on_all_gone(self, now: float) -> list[Effect]:
         self._deadline = None
         if self._failure is None:
             return [Finish(0)]
         code = exit_code(self._failure.code)
         if self._asked:
             return [Finish(code)]
-        if self.max_restarts == 0:
-            return [Finish(code)]
-        if self._attempt >= self.max_restarts:
-            return [Say(f"giving up after {self._attempt} of {self.max_restarts} restarts"), Finish(code)]
-        attempt = self._attempt + 1
-        return [Say(f"restart {attempt} of {self.max_restarts}: starting all workers again"), self._start(attempt)]
+        restart = self.restarts.after(self._failed - self._started, self._failure.code)
+        allowed = self.restarts.policy.max_restarts
+        if restart is None:
+            return (
+                [Say(f"giving up after {allowed} of {allowed} restarts"), Finish(code)] if allowed else [Finish(code)]
+            )
+        if restart.after_s > 0:
+            self._waiting, self._deadline = True, now + restart.after_s
+            return [Say(f"{restart.why}: starting all workers again in {restart.after_s:g} s")]
+        return [Say(f"{restart.why}: starting all workers again"), self._start(now)]
 
     def _on_asked(self, event: Asked) -> list[Effect]:
+        name = signal.Signals(event.signum).name
+        if self._waiting:
+            assert self._failure is not None, "only a failure is followed by a wait"
+            return [Say(f"{name}: not starting again"), Finish(exit_code(self._failure.code))]
         if self._asked:
             return [Say("asked again: killing all workers"), *self._signal_all(signal.SIGKILL)]
         self._asked = True
-        name = signal.Signals(event.signum).name
         return [Say(f"{name}: passed on to all workers (once more kills them)"), *self._signal_all(event.signum)]
+
+    def _on_hung(self, event: Hung, now: float) -> list[Effect]:
+        """Of all that still run: each may be waiting for another one."""
+        if self._hung or self._failure is not None or event.worker not in self._alive:
+            return []
+        self._hung = True
+        self._deadline = now + self.grace_s
+        told = f"worker {event.worker} finished no step for {event.silent_s:.0f} s, its last was {event.step}"
+        return [
+            Say(f"{told}: stopping all workers with SIGABRT, which shows where they are"),
+            *self._signal_all(signal.SIGABRT),
+        ]
 
     def _on_tick(self, now: float) -> list[Effect]:
         if self._deadline is None or now < self._deadline:
             return []
         self._deadline = None
+        if self._waiting:
+            return [self._start(now)]
         late = ", ".join(map(str, sorted(self._alive)))
         return [Say(f"still running after {self.grace_s:g} s: killing {late}"), *self._signal_all(signal.SIGKILL)]
 
-    def _start(self, attempt: int) -> Start:
-        self._attempt = attempt
-        self._alive = set(range(self.workers))
+    def _start(self, now: float) -> Start:
+        self._attempt += 1
+        self._alive = set(range(self.restarts.workers))
+        self._started = now
         self._failure = None
-        return Start(attempt)
+        self._hung = self._waiting = False
+        return Start(self._attempt, self.restarts.workers)
 
     def _signal_all(self, signum: int) -> list[Signal]:
         return [Signal(worker, signum) for worker in sorted(self._alive)]

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,11 @@ RunJob = Callable[..., Outcome]
 
 @pytest.fixture
 def run_job() -> RunJob:
-    """Runs `python -c program` on `workers` workers. `react(job, worker, text)` sees each line as it comes."""
+    """Runs `python -c program` on `workers` workers. `react(job, worker, text)` sees each line as it comes,
+    `hear(text)` what the launcher says.
+
+    `options` are further fields of `JobSpec`.
+    """
 
     def run(
         program: str,
@@ -38,6 +43,8 @@ def run_job() -> RunJob:
         grace_s: float = 60.0,
         environ: dict[str, str] | None = None,
         react: Callable[[LocalJob, int, bytes], None] = lambda *_: None,
+        hear: Callable[[str], None] = lambda _: None,
+        **options: Any,
     ) -> Outcome:
         outcome = Outcome()
 
@@ -45,10 +52,14 @@ def run_job() -> RunJob:
             outcome.lines.append((worker, stream, text))
             react(job, worker, text)
 
-        spec = JobSpec(
-            (sys.executable, "-c", program), workers, {**os.environ, **(environ or {})}, max_restarts, grace_s
-        )
-        job = LocalJob(spec, sink, outcome.said.append)
+        command = (sys.executable, "-c", program)
+        spec = JobSpec(command, workers, {**os.environ, **(environ or {})}, max_restarts, grace_s, **options)
+
+        def say(text: str) -> None:
+            outcome.said.append(text)
+            hear(text)
+
+        job = LocalJob(spec, sink, say)
         outcome.code = job.run()
         return outcome
 

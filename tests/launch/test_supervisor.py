@@ -4,11 +4,13 @@ import signal
 
 import pytest
 
+from distckpt.launch.restarts import RestartPolicy, Restarts
 from distckpt.launch.supervisor import (
     Asked,
     Effect,
     Exited,
     Finish,
+    Hung,
     Say,
     Signal,
     Start,
@@ -21,9 +23,10 @@ from distckpt.launch.supervisor import (
 GRACE_S = 5.0
 
 
-def begun(workers: int = 2, max_restarts: int = 0) -> Supervisor:
-    supervisor = Supervisor(workers, max_restarts, GRACE_S)
-    assert supervisor.begin() == [Start(0)]
+def begun(workers: int = 2, max_restarts: int = 0, backoff_s: float = 0.0) -> Supervisor:
+    policy = RestartPolicy(max_restarts, backoff_s=backoff_s)
+    supervisor = Supervisor(Restarts(policy, workers), GRACE_S)
+    assert supervisor.begin(now=0) == [Start(0, workers)]
     return supervisor
 
 
@@ -72,7 +75,7 @@ def test_the_code_is_the_first_failures_and_not_that_of_those_it_stopped() -> No
 def test_all_start_again_together_at_most_so_many_times() -> None:
     supervisor = begun(max_restarts=1)
     supervisor.handle(Exited(0, -signal.SIGKILL), now=1)
-    assert acts(supervisor.handle(Exited(1, -signal.SIGTERM), now=2)) == [Start(1)]
+    assert acts(supervisor.handle(Exited(1, -signal.SIGTERM), now=2)) == [Start(1, 2)]
     supervisor.handle(Exited(1, 7), now=3)
     effects = supervisor.handle(Exited(0, -signal.SIGTERM), now=4)
     assert acts(effects) == [Finish(7)]
@@ -82,7 +85,7 @@ def test_all_start_again_together_at_most_so_many_times() -> None:
 def test_a_restart_runs_also_the_workers_that_had_ended_well() -> None:
     supervisor = begun(max_restarts=1)
     supervisor.handle(Exited(0, 0), now=1)
-    assert acts(supervisor.handle(Exited(1, 1), now=2)) == [Start(1)]
+    assert acts(supervisor.handle(Exited(1, 1), now=2)) == [Start(1, 2)]
     supervisor.handle(Exited(1, 0), now=3)
     assert supervisor.handle(Exited(0, 0), now=4) == [Finish(0)]
 
@@ -125,6 +128,45 @@ def test_asked_while_a_restart_is_under_way_ends_the_job() -> None:
     supervisor.handle(Exited(0, 9), now=1)
     supervisor.handle(Asked(signal.SIGTERM), now=2)
     assert acts(supervisor.handle(Exited(1, -signal.SIGTERM), now=3)) == [Finish(9)]
+
+
+def test_a_hung_worker_and_all_that_may_wait_for_it_show_where_they_are_and_are_killed_if_they_do_not_end() -> None:
+    supervisor = begun(workers=3, max_restarts=1)
+    supervisor.handle(Exited(2, 0), now=1)
+    effects = supervisor.handle(Hung(1, silent_s=30.0, step=81), now=100)
+    assert acts(effects) == [Signal(0, signal.SIGABRT), Signal(1, signal.SIGABRT)]
+    assert said(effects).startswith("worker 1 finished no step for 30 s, its last was 81: stopping all workers")
+    assert supervisor.handle(Hung(1, silent_s=31.0, step=81), now=101) == [], "once is enough"
+    assert acts(supervisor.handle(Exited(1, -signal.SIGABRT), now=102)) == [], "SIGTERM would cut the dump short"
+    assert acts(supervisor.handle(Tick(), now=100 + GRACE_S)) == [Signal(0, signal.SIGKILL)]
+    assert acts(supervisor.handle(Exited(0, -signal.SIGKILL), now=106)) == [Start(1, 3)]
+
+
+def test_a_hang_that_is_not_restarted_ends_with_its_signals_code() -> None:
+    supervisor = begun(workers=1)
+    supervisor.handle(Hung(0, silent_s=30.0, step=81), now=100)
+    assert acts(supervisor.handle(Exited(0, -signal.SIGABRT), now=101)) == [Finish(128 + signal.SIGABRT)]
+
+
+def test_a_start_that_is_ending_anyway_does_not_hang() -> None:
+    supervisor = begun()
+    supervisor.handle(Exited(1, 1), now=1)
+    assert supervisor.handle(Hung(0, silent_s=30.0, step=81), now=2) == []
+
+
+def test_the_second_restart_in_a_row_waits_and_can_be_called_off() -> None:
+    supervisor = begun(workers=1, max_restarts=3, backoff_s=2.0)
+    assert acts(supervisor.handle(Exited(0, 1), now=1)) == [Start(1, 1)]
+    effects = supervisor.handle(Exited(0, 7), now=2)
+    assert (acts(effects), said(effects)) == (
+        [],
+        "worker 0 exited with code 7 | restart 2 of 3: starting all workers again in 2 s",
+    )
+    assert supervisor.next_deadline() == 4
+    assert supervisor.handle(Tick(), now=3.9) == []
+    assert acts(supervisor.handle(Tick(), now=4)) == [Start(2, 1)]
+    supervisor.handle(Exited(0, 7), now=5)
+    assert acts(supervisor.handle(Asked(signal.SIGINT), now=6)) == [Finish(7)]
 
 
 @pytest.mark.parametrize(
