@@ -1,8 +1,8 @@
 """How far a worker has come, for the launcher that started it: a small file that each of the two has open.
 
 The launcher names the file in DISTCKPT_STEP_FILE; where nobody did, nothing is written. The times are of the machine's
-monotonic clock, which all its processes share, in seconds; 0 where it has not happened. A write costs a microsecond or
-two, and a launcher that reads in between sees the worker before or after it.
+monotonic clock, which all its processes share, in seconds; 0 where it has not happened. A write costs a few
+microseconds, and a launcher that reads in between sees the worker before or after it.
 """
 
 from __future__ import annotations
