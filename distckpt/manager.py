@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from distckpt.bundle.loader import Loader
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
 from distckpt.model import NO_METRICS, Checkpoint, Place
 from distckpt.observe.step_file import StepFile
@@ -224,17 +225,17 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         from scratch.
         """
         self._step_file.restoring()
-        path = self._agreed_path("latest")
-        if path is None:
+        agreed = self._agreed("latest")
+        if agreed is None:
             if self._init_fn is not None:
                 self._init_fn()
         else:
-            restore(self.checkpoint, path)
+            restore(self.checkpoint, *agreed)
             if self._checkpoint_interval is not None:
                 self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
         self._prepare()
         self._step_file.restored()
-        return path
+        return agreed[0] if agreed else None
 
     def restore(self, step: int | str | None = None) -> Any:
         """Restores one checkpoint on all workers; each must call it with the same argument.
@@ -243,8 +244,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         "best:METRIC:min" and "best:METRIC:max". Returns TensorFlow's status object, for `assert_consumed()` and its
         like. Raises CorruptCheckpoint, NoRestorableCheckpoint, ConfigurationError.
         """
-        path = self._agreed_path(self._selector(step))
-        return restore(self.checkpoint, path) if path else self.checkpoint.restore(None)
+        agreed = self._agreed(self._selector(step))
+        return restore(self.checkpoint, *agreed) if agreed else self.checkpoint.restore(None)
 
     def _prepare(self) -> None:
         """Looks at what is tracked now, before the training: else the first save would do it in the middle."""
@@ -262,15 +263,20 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             raise ConfigurationError(f"is more or less of it better? say {text}:max or {text}:min")
         return text
 
-    def _agreed_path(self, selector: str) -> str | None:
+    def _agreed(self, selector: str) -> tuple[str, Loader] | None:
+        """The path that all workers restore from, with what this one has read of it; None: there is no checkpoint."""
         self._check_open()
         self.wait()
-        decided = self._session.agent.begin_restore(selector).result()
+        ticket = self._session.agent.begin_restore(selector)
+        decided = ticket.outcome.result()
         path = None if decided.name is None else self._path(decided.name)
         for name in decided.quarantined:
             log.error("%s is corrupt and was set aside", self._path(name))
             self._forget(name, path if selector == "latest" else None)
-        return path
+        if path is None:
+            return None
+        assert ticket.loader is not None, "what is decided was verified"
+        return path, ticket.loader
 
     # --------------------------------------------------------------------------------------------------------- closing
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distckpt.storage.interface import Bytes, StagedFile, Storage
 
 Hook = Callable[[str, str], None]
@@ -58,6 +61,9 @@ class FaultyStorage:
 
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         return self.inner.read_at(key, offset, length)
+
+    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
+        return self.inner.read_into(key, offset, buffer)
 
     def size(self, key: str) -> int:
         return self.inner.size(key)

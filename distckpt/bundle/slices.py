@@ -40,6 +40,11 @@ def is_whole(part: Slice | None, shape: Sequence[int]) -> bool:
     return part is None or all(extent == Extent(0, dim) for extent, dim in zip(part, shape, strict=True))
 
 
+def is_rows(part: Slice, shape: Sequence[int]) -> bool:
+    """Whether these are rows of the tensor, at least one, as they lie in its memory: cut along the first axis alone."""
+    return bool(part) and part[0].length > 0 and is_whole(part[1:], shape[1:])
+
+
 def held_shape(shape: tuple[int, ...], part: Slice | None) -> tuple[int, ...]:
     """The shape of what is stored: the slice's, or that of the whole tensor."""
     return shape if part is None else tuple(extent.length for extent in part)

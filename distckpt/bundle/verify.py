@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distckpt.bundle.byte_stream import ByteStream
 from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.coverage import find_defects
 from distckpt.bundle.dtypes import dtype_of
 from distckpt.bundle.index import Index, decode_index
+from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.parallel import for_each
-from distckpt.bundle.runs import Checksums, Run, plan_runs
+from distckpt.bundle.runs import Checksums, Portion, Run, plan_runs
 from distckpt.bundle.slices import describe, held_shape
 from distckpt.bundle.strings import checksum_elements
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
@@ -42,12 +44,15 @@ class Fault:
         return f"{self.file}: {self.tensor + ': ' if self.tensor else ''}{self.detail}"
 
 
-def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2) -> list[Fault]:
+def verify(
+    storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2, kept: KeptTensors | None = None
+) -> list[Fault]:
     """What is wrong with the checkpoint whose prefix is `name`, sorted; empty if nothing is.
 
     The index and the data files' sizes are always checked; then, if the index is sound, the `part`-th of `parts` about
     equal parts of the tensors' bytes, the same for all who ask. Bytes of a data file that belong to no tensor are
-    allowed: TensorFlow ignores them. Raises StorageError where the storage failed, never because of what it holds.
+    allowed: TensorFlow ignores them. What is right, and can be kept, goes to `kept` where that is given. Raises
+    StorageError where the storage failed, never because of what it holds.
     """
     path = index_file(name)
     try:
@@ -59,13 +64,21 @@ def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, thread
     if defects := [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]:
         return sorted(defects)
     faults, readable = _look_at_files(storage, name, index)
-    chunk_bytes = max(_READ_BYTES_MIN, _READ_BYTES_ALL_THREADS // threads)
-    files = [
-        _File(storage, data_file(name, shard, index.num_shards), entries, chunk_bytes)
+    own = {
+        data_file(name, shard, index.num_shards): entries
         for shard, entries in _own_entries(readable, part, parts).items()
-    ]
+    }
+    return sorted({*faults, *check_entries(storage, own, threads, kept)})
+
+
+def check_entries(
+    storage: Storage, entries: Mapping[str, Iterable[Entry]], threads: int, kept: KeptTensors | None
+) -> list[Fault]:
+    """Compares the checksums of `entries`, by data file, each file's by offset, and keeps what is right."""
+    chunk_bytes = max(_READ_BYTES_MIN, _READ_BYTES_ALL_THREADS // threads)
+    files = [_File(storage, path, its, chunk_bytes, kept) for path, its in entries.items()]
     for_each(lambda check: check(), (check for file in files for check in file.checks()), threads)
-    return sorted({*faults, *(fault for file in files for fault in file.faults())})
+    return [fault for file in files for fault in file.faults()]
 
 
 def _look_at_files(storage: Storage, name: str, index: Index) -> tuple[list[Fault], dict[int, list[Entry]]]:
@@ -102,7 +115,11 @@ def _own_entries(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -
 class _File:
     """The check of tensors of one data file: run all of `checks`, on any threads, then ask for `faults`."""
 
-    def __init__(self, storage: Storage, path: str, entries: Iterable[Entry], chunk_bytes: int) -> None:
+    def __init__(
+        self, storage: Storage, path: str, entries: Iterable[Entry], chunk_bytes: int, kept: KeptTensors | None
+    ) -> None:
+        self._kept = kept
+        self._rooms: list[NDArray[np.uint8] | None] = []
         self._storage = storage
         self._path = path
         self._chunk_bytes = chunk_bytes
@@ -110,6 +127,8 @@ class _File:
         self._variable: list[Entry] = []
         for entry in entries:
             (self._variable if dtype_of(entry.dtype).variable_length else self._fixed).append(entry)
+        if kept is not None:
+            self._rooms = [kept.room(entry) if can_be_kept(entry) else None for entry in self._fixed]
         self._checksums = Checksums(len(self._fixed))
         self._faults: list[Fault] = []
 
@@ -123,14 +142,26 @@ class _File:
         for item, entry in enumerate(self._fixed):
             if self._checksums.of(item) != entry.crc32c:
                 self._fault(entry, _MISMATCH)
+            elif self._kept is not None and self._rooms[item] is not None:
+                self._kept.keep(entry)
         return self._faults
 
     def _sum(self, run: Run) -> None:
+        if len(run.portions) == 1 and (room := self._room(run.portions[0])) is not None:
+            self._checksums.add(run.portions[0], crc32c(self._fill(room, run.offset)))
+            return
         data = np.frombuffer(self._read(run.offset, run.length), np.uint8)
         position = 0
         for portion in run.portions:
-            self._checksums.add(portion, crc32c(data[position : position + portion.length]))
+            own = data[position : position + portion.length]
+            self._checksums.add(portion, crc32c(own))
             position += portion.length
+            if (room := self._room(portion)) is not None:
+                room[: own.size] = own
+
+    def _room(self, portion: Portion) -> NDArray[np.uint8] | None:
+        room = self._rooms[portion.item] if self._rooms else None
+        return None if room is None else room[portion.start : portion.start + portion.length]
 
     def _check_elements(self, entry: Entry) -> None:
         def fetch(offset: int, length: int) -> bytes:
@@ -151,6 +182,13 @@ class _File:
             return self._storage.read_at(self._path, offset, length)
         except ObjectMissing:
             return b""
+
+    def _fill(self, room: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
+        """As `_read`, without a copy."""
+        try:
+            return room[: self._storage.read_into(self._path, offset, room)]
+        except ObjectMissing:
+            return room[:0]
 
     def _fault(self, entry: Entry, detail: str) -> None:
         place = f"the slice {describe(entry.part)}: " if entry.part else ""

@@ -71,7 +71,7 @@ class Restoring:
         current.machine.go(Stage.VERIFYING, f"candidate {message.name}", self._outbox.now)
         current.round = message.round
         current.tried.append(message.name)
-        self._outbox.do(VerifyPart(message.round, message.name, message.part, message.parts))
+        self._outbox.do(VerifyPart(message.round, current.ordinal, message.name, message.part, message.parts))
 
     def verify_done(self, event: VerifyDone) -> None:
         current = self._verifying(event.round)

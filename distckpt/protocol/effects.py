@@ -134,6 +134,7 @@ class VerifyPart:
     """Compare the checksums of part `part` of `parts` of checkpoint `name`. Outcome: VerifyDone or VerifyFailed."""
 
     round: int
+    ordinal: int
     name: str
     part: int
     parts: int

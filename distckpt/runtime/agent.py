@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from distckpt.bundle.verify import verify
+from distckpt.bundle.loader import Loader
 from distckpt.bundle.writer import write_share
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
 from distckpt.model import Cause, Shard
@@ -120,7 +120,7 @@ class AgentRuntime:
             ordinal = self._next_ordinal()
             what = f"the decision which checkpoint to restore ({selector})"
             patience_s = self._deadlines.restore_s + self._deadlines.silence_s + self._deadlines.join_s + PATIENCE_S
-            ticket = self._restores[ordinal] = RestoreTicket(ordinal, what, patience_s)
+            ticket = self._restores[ordinal] = RestoreTicket(Ticket(ordinal, what, patience_s))
         self._loop.post(events.RestoreRequested(ordinal, selector))
         return ticket
 
@@ -197,11 +197,12 @@ class AgentRuntime:
             del self._saves[ordinal]
 
     def _resolve_restore(self, ordinal: int, result: RestoreDecided | Cause) -> None:
-        ticket = self._restores.pop(ordinal)
+        with self._lock:
+            outcome = self._restores.pop(ordinal).outcome
         if isinstance(result, Cause):
-            ticket.fail(error_from(result))
+            outcome.fail(error_from(result))
         else:
-            ticket.resolve(result)
+            outcome.resolve(result)
 
     def _drop_snapshot(self, ordinal: int) -> None:
         """The ticket goes when both this and its Resolve have been said; a capture that came too late finds it gone."""
@@ -222,7 +223,7 @@ class AgentRuntime:
             save.outcome.fail(self._stopped)
             save.decided.set()
         for restore in restores:
-            restore.fail(self._stopped)
+            restore.outcome.fail(self._stopped)
         self.welcome.fail(self._stopped)
         self._ended.set()
 
@@ -258,11 +259,20 @@ class AgentRuntime:
             raise
 
     def _verify_part(self, effect: effects.VerifyPart) -> None:
+        loader = Loader(self._storage, effect.name, self._threads)
         try:
-            faults = verify(self._storage, effect.name, part=effect.part, parts=effect.parts, threads=self._threads)
+            faults = loader.verify(effect.part, effect.parts)
         except (DistckptError, OSError) as error:
             self._loop.post(events.VerifyFailed(effect.round, cause_of(error, self._me.worker)))
             return
+        self._keep(effect.ordinal, loader)
         told = "; ".join(str(fault) for fault in faults[:FAULTS_TOLD_MAX])
         more = f"; and {len(faults) - FAULTS_TOLD_MAX} more" if len(faults) > FAULTS_TOLD_MAX else ""
         self._loop.post(events.VerifyDone(effect.round, effect.name, told + more if faults else None))
+
+    def _keep(self, ordinal: int, loader: Loader) -> None:
+        """What was read of the candidate is there for the restore; nothing of the one before it."""
+        with self._lock:
+            ticket = self._restores.get(ordinal)
+            if ticket is not None:
+                ticket.loader = loader

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.errors import DistckptError, OutcomeUnknown
 from distckpt.model import Piece, TensorSpec
@@ -105,4 +106,9 @@ class SaveTicket:
     blocked_s: float = 0.0
 
 
-RestoreTicket = Ticket[RestoreDecided]
+@dataclass(slots=True, eq=False)
+class RestoreTicket:
+    """A restore and its outcome. `loader` holds what this worker read of the last candidate to verify it."""
+
+    outcome: Ticket[RestoreDecided]
+    loader: Loader | None = None

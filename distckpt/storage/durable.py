@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distckpt.errors import ObjectMissing, StorageError, StorageNoSpace
 from distckpt.storage.interface import Bytes, view_of
 
@@ -68,6 +71,15 @@ def read_up_to(fd: int, offset: int, length: int) -> bytes:
         offset += len(part)
         length -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_into(fd: int, offset: int, buffer: NDArray[np.uint8]) -> int:
+    """Fills `buffer` from `offset`; returns how many bytes there were, fewer only at the end of the file."""
+    view = buffer.data
+    filled = 0
+    while filled < len(view) and (count := os.preadv(fd, [view[filled:]], offset + filled)):
+        filled += count
+    return filled
 
 
 def sync_folder(folder: Path) -> None:

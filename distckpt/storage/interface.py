@@ -54,6 +54,12 @@ class Storage(Protocol):
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`, fewer at the end. Raises ObjectMissing."""
 
+    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
+        """Fills `buffer` (one-dimensional, C-contiguous) from `offset` and returns how much of it: less at the end.
+
+        Raises ObjectMissing.
+        """
+
     def size(self, key: str) -> int:
         """The size in bytes. Raises ObjectMissing."""
 

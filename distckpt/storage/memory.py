@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from threading import RLock
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distckpt.errors import ObjectMissing, StorageError
 from distckpt.storage.interface import Bytes, view_of
 from distckpt.storage.keys import check_handle, check_key
@@ -38,6 +41,11 @@ class MemoryStorage:
 
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         return self.read(key)[offset : offset + length]
+
+    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
+        data = self.read_at(key, offset, buffer.size)
+        buffer[: len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
 
     def size(self, key: str) -> int:
         return len(self.read(key))

@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distckpt.errors import DirectoryNotWritable, ObjectMissing, OutcomeUnknown, StorageError
 from distckpt.storage.durable import (
     explained,
     found,
     make_folders,
+    read_into,
     read_up_to,
     sync_folder,
     write_all,
@@ -106,6 +110,10 @@ class PosixStorage:
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         with self._opened("read", key) as (fd, size):
             return read_up_to(fd, offset, max(0, min(length, size - offset)))
+
+    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
+        with self._opened("read", key) as (fd, _):
+            return read_into(fd, offset, buffer)
 
     def size(self, key: str) -> int:
         with self._opened("size", key) as (_, size):

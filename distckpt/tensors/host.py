@@ -1,11 +1,18 @@
-"""The bytes of a tensor on the host, without a copy where the tensor is already there."""
+"""The bytes of a tensor on the host, and a tensor of bytes on the host, without a copy where that can be."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
+
+from distckpt.bundle.payload import Payload
+
+_WORTH_SHARING_BYTES = 1 << 14
+_NATIVE_KINDS = "iufcb"
+"""The dtypes that NumPy itself knows, and so exports by DLPack."""
 
 
 def host_bytes(tensor: Any) -> NDArray[np.uint8]:
@@ -16,7 +23,8 @@ def host_bytes(tensor: Any) -> NDArray[np.uint8]:
     no buffer format; `tensor.numpy()` would copy, at 0.5 GB/s.
     """
     on_host = tensor if "device:CPU" in tensor.device else tensor.cpu()
-    view: NDArray[np.uint8] = np.asarray(on_host).reshape(-1).view(np.uint8)
+    elements = on_host if on_host.shape.rank else on_host.numpy()  # a scalar bfloat16 tensor gives NumPy no array
+    view: NDArray[np.uint8] = np.asarray(elements).reshape(-1).view(np.uint8)
     view.flags.writeable = False
     return view
 
@@ -27,3 +35,24 @@ def row_bytes(whole: NDArray[np.uint8], rows: int, start: int, length: int) -> N
         raise ValueError(f"rows {start} to {start + length} of a tensor that has {rows}")
     width = whole.nbytes // rows if rows else 0
     return whole[start * width : (start + length) * width]
+
+
+def can_share(dtype: Any) -> bool:
+    """Whether `tensor_of` makes tensors of this tf.DType."""
+    if dtype == tf.bfloat16 or not dtype.is_numpy_compatible:
+        return bool(dtype == tf.bfloat16)
+    known = np.dtype(dtype.as_numpy_dtype)
+    return known.isbuiltin == 1 and known.kind in _NATIVE_KINDS
+
+
+def tensor_of(payload: Payload) -> Any:
+    """An eager tensor on this host of a whole tensor's bytes; a large one lives in their memory.
+
+    That memory must be aligned (`bundle.kept.aligned`), or TensorFlow aborts the process, and belongs to the tensor.
+    """
+    dtype = tf.dtypes.as_dtype(payload.dtype)
+    if payload.data.nbytes < _WORTH_SHARING_BYTES:
+        return tf.constant(payload.data.view(dtype.as_numpy_dtype).reshape(payload.shape))
+    exported = np.uint16 if dtype == tf.bfloat16 else dtype.as_numpy_dtype
+    shared = tf.experimental.dlpack.from_dlpack(payload.data.view(exported).reshape(payload.shape).__dlpack__())
+    return tf.bitcast(shared, dtype) if dtype == tf.bfloat16 else shared

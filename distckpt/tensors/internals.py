@@ -8,7 +8,9 @@ against TensorFlow 2.21; the file of each name is said where it is used.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ import tensorflow as tf
 from tensorflow.python.checkpoint import checkpoint_management, save_util, saveable_compat
 from tensorflow.python.distribute import distribute_lib, multi_worker_util, values
 from tensorflow.python.eager import context
-from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops import io_ops, resource_variable_ops
 from tensorflow.python.saved_model import registration
 from tensorflow.python.trackable import base, trackable_utils
 from tensorflow.python.training.saving import saveable_object, saveable_object_util
@@ -34,6 +36,7 @@ PRIVATE_NAMES = (
     (context, "context"),
     (resource_variable_ops, "BaseResourceVariable"),
     (resource_variable_ops.BaseResourceVariable, "_serialize_to_tensors"),
+    (io_ops, "restore_v2"),
     (registration, "get_save_function"),
     (base, "OBJECT_GRAPH_PROTO_KEY"),
     (base.Trackable, "_trackable_children"),
@@ -208,6 +211,40 @@ def save_function(saver: str) -> Callable[..., Any]:
     """What the saver of this name saves by, `(trackables, file_prefix)` (saved_model/registration/registration.py)."""
     function: Callable[..., Any] = registration.get_save_function(saver)
     return function
+
+
+# ------------------------------------------------------------------------------------------------------------ restoring
+
+_tensorflows_restore_v2 = io_ops.restore_v2
+_reading = threading.local()
+
+
+@contextmanager
+def tensors_read_by(prefix: str, read: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Iterator[None]:
+    """Inside, in this thread, TensorFlow's eager restores from `prefix` ask `read` for whole tensors, with their dtypes
+    by name; what it leaves out TensorFlow reads (checkpoint/functional_saver.py, _single_shard_restore).
+    """
+    io_ops.restore_v2 = _restore_v2
+    _reading.source = prefix, read
+    try:
+        yield
+    finally:
+        del _reading.source
+
+
+def _restore_v2(prefix: Any, tensor_names: Any, shape_and_slices: Any, dtypes: Any, name: Any = None) -> Any:
+    source = getattr(_reading, "source", None)
+    if source is None or not tf.executing_eagerly() or any(shape_and_slices):
+        return _tensorflows_restore_v2(prefix, tensor_names, shape_and_slices, dtypes, name)
+    if tf.convert_to_tensor(prefix).numpy().decode() != source[0]:
+        return _tensorflows_restore_v2(prefix, tensor_names, shape_and_slices, dtypes, name)
+    wanted = dict(zip(tensor_names, dtypes, strict=True))
+    given = dict(source[1](wanted))
+    left = [each for each in wanted if each not in given]
+    if left:
+        read = _tensorflows_restore_v2(prefix, left, [""] * len(left), [wanted[each] for each in left], name)
+        given.update(zip(left, read, strict=True))
+    return [given[each] for each in tensor_names]
 
 
 # ---------------------------------------------------------------------------------------------------------- the cluster

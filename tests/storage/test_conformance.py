@@ -48,11 +48,11 @@ def test_an_empty_object_is_an_object(storage: Storage) -> None:
     assert (storage.read("a"), storage.size("b"), storage.keys("")) == (b"", 0, ["a", "b"])
 
 
-@pytest.mark.parametrize("operation", ["read", "size", "read_at"])
+@pytest.mark.parametrize("operation", ["read", "size", "read_at", "read_into"])
 @pytest.mark.parametrize("key", ["nothing", "no/such/folder", "file/below"])
 def test_what_is_absent_is_reported_as_missing_by_name(storage: Storage, operation: str, key: str) -> None:
     storage.put("file", b"x")
-    arguments = (0, 1) if operation == "read_at" else ()
+    arguments = {"read_at": (0, 1), "read_into": (0, np.empty(1, np.uint8))}.get(operation, ())
     with pytest.raises(ObjectMissing, match=key):
         getattr(storage, operation)(key, *arguments)
 
@@ -70,6 +70,14 @@ def test_read_at_gives_what_is_there_and_no_more(storage: Storage) -> None:
     assert storage.read_at("a", 10, 1) == b""
     assert storage.read_at("a", 99, 1) == b""
     assert storage.size("a") == 10
+
+
+@pytest.mark.parametrize(("offset", "found"), [(0, [0, 1, 2, 3]), (8, [8, 9]), (10, []), (99, [])])
+def test_read_into_fills_what_is_there_and_no_more(storage: Storage, offset: int, found: list[int]) -> None:
+    storage.put("a", bytes(range(10)))
+    buffer = np.full(4, 255, np.uint8)
+    assert storage.read_into("a", offset, buffer) == len(found)
+    assert buffer.tolist() == found + [255] * (4 - len(found))
 
 
 def test_keys_are_all_below_a_folder_sorted(storage: Storage) -> None:

@@ -12,10 +12,12 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from distckpt.bundle.loader import Loader
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.model import Extent, Piece
+from distckpt.storage.posix import PosixStorage
+from distckpt.tensors import restore as restoring
 from distckpt.tensors.cluster import ALONE
-from distckpt.tensors.restore import restore
 from distckpt.tensors.snapshot import Snapshot
 from distckpt.tensors.source import Source
 
@@ -25,6 +27,15 @@ def saved(checkpoint: Any, folder: Path, comparing: ModuleType) -> str:
     checkpoint.save_counter.assign_add(1)
     snapshot = Source(checkpoint, ALONE).capture()
     return str(comparing.write_bundle(snapshot.payloads(halves(snapshot), own=True), folder, "ckpt-1"))
+
+
+def restore(checkpoint: Any, path: str) -> Any:
+    """Restores without a verification before it: each byte is read, and its checksum compared, on the way."""
+    return restoring.restore(checkpoint, path, loader_of(path))
+
+
+def loader_of(path: str) -> Loader:
+    return Loader(PosixStorage(Path(path).parent), Path(path).name, threads=2)
 
 
 def halves(snapshot: Snapshot) -> list[Piece]:
@@ -135,3 +146,76 @@ def test_a_flipped_bit_a_short_file_and_a_missing_one_are_named(comparing: Modul
         restore(checkpoint, path)
     with pytest.raises(ObjectMissing, match="ckpt-2"):
         restore(checkpoint, str(tmp_path / "ckpt-2"))
+
+
+def test_what_was_verified_is_not_read_again(comparing: ModuleType, tmp_path: Path) -> None:
+    values = tf.random.normal([64, 1024])
+    checkpoint = tf.train.Checkpoint(weights=tf.Variable(values), bias=tf.Variable(tf.ones([4])))
+    path = saved(checkpoint, tmp_path, comparing)
+    loader = loader_of(path)
+    assert loader.verify(0, 1) == []
+    shard = tmp_path / "ckpt-1.data-00000-of-00001"
+    content = shard.read_bytes()
+    weights_end = content.index(values.numpy()[32:].tobytes()) + 32 * 1024 * 4
+    shard.write_bytes(b"?" * weights_end + content[weights_end:])  # the object graph, at the end, TensorFlow reads
+    checkpoint.weights.assign(tf.zeros_like(values))
+    checkpoint.bias.assign(tf.zeros([4]))
+    restoring.restore(checkpoint, path, loader).assert_consumed()
+    assert (checkpoint.weights.numpy() == values.numpy()).all()
+    assert checkpoint.bias.numpy().tolist() == [1.0] * 4
+
+
+def test_restored_variables_are_independent_of_each_other_and_of_what_was_read(
+    comparing: ModuleType, tmp_path: Path
+) -> None:
+    """A large tensor takes over the memory that it was read into: the next restore must not see what training wrote."""
+    checkpoint = tf.train.Checkpoint(a=tf.Variable(tf.ones([64, 1024])), b=tf.Variable(tf.fill([64, 1024], 2.0)))
+    path = saved(checkpoint, tmp_path, comparing)
+    loader = loader_of(path)
+    for _ in range(3):
+        restoring.restore(checkpoint, path, loader)
+        assert (set(checkpoint.a.numpy().flat), set(checkpoint.b.numpy().flat)) == ({1.0}, {2.0})
+        checkpoint.a.assign_add(tf.ones([64, 1024]))
+        tf.raw_ops.ResourceScatterAdd(resource=checkpoint.b.handle, indices=[0], updates=tf.ones([1, 1024]))
+
+
+DTYPES = ["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"]
+DTYPES += ["uint64", "bool", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2"]
+
+
+@pytest.mark.parametrize("shape", [[], [3], [0, 7], [129, 511]])
+def test_every_dtype_is_restored_bit_for_bit(comparing: ModuleType, tmp_path: Path, shape: list[int]) -> None:
+    def make(fill: int) -> Any:
+        numbers = np.arange(fill, fill + int(np.prod(shape)), dtype=np.int64).reshape(shape) % 97
+        return {name: tf.Variable(np.asarray(numbers).astype(tf.as_dtype(name).as_numpy_dtype)) for name in DTYPES}
+
+    path = saved(tf.train.Checkpoint(**make(1)), tmp_path, comparing)
+    restored = make(2)
+    restore(tf.train.Checkpoint(**restored), path)
+    for dtype, expected in make(1).items():
+        assert restored[dtype].numpy().tobytes() == expected.numpy().tobytes(), dtype
+
+
+def test_a_part_of_a_checkpoint_costs_that_part(comparing: ModuleType, tmp_path: Path) -> None:
+    """A tensor that nobody asks for is not read: it may even be corrupt, where the whole was not verified before."""
+    whole = tf.train.Checkpoint(backbone=tf.Variable(tf.ones([64, 64])), head=tf.Variable(tf.zeros([64, 64])))
+    path = saved(whole, tmp_path, comparing)
+    shard = tmp_path / "ckpt-1.data-00000-of-00001"
+    content = shard.read_bytes()
+    head = content.index(bytes(64 * 64 * 4))
+    shard.write_bytes(content[:head] + b"x" + content[head + 1 :])
+    part = tf.train.Checkpoint(backbone=tf.Variable(tf.zeros([64, 64])))
+    restore(part, path).expect_partial()
+    assert (part.backbone.numpy() == 1).all()
+    with pytest.raises(CorruptCheckpoint, match="head"):
+        restore(tf.train.Checkpoint(head=tf.Variable(tf.zeros([64, 64]))), path)
+
+
+def test_a_value_that_does_not_fit_its_variable_is_explained_by_tensorflow(
+    comparing: ModuleType, tmp_path: Path
+) -> None:
+    path = saved(tf.train.Checkpoint(v=tf.Variable(tf.ones([8]))), tmp_path, comparing)
+    with pytest.raises(ValueError, match="shape"):
+        restore(tf.train.Checkpoint(v=tf.Variable(tf.ones([9]))), path)
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError), match=r"dtype|float|double"):
+        restore(tf.train.Checkpoint(v=tf.Variable(tf.ones([8], tf.float64))), path)

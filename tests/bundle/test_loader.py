@@ -1,0 +1,113 @@
+"""What a restore reads is read once, verified, and put together as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from distckpt.bundle.kept import ALIGNMENT, aligned
+from distckpt.bundle.loader import Loader
+from distckpt.bundle.payload import Payload
+from distckpt.bundle.strings import encode_strings
+from distckpt.errors import CorruptCheckpoint, ObjectMissing
+from distckpt.storage.posix import PosixStorage
+
+WriteBundle = Callable[..., object]
+PayloadOf = Callable[..., Payload]
+BIG = np.arange(3_000_000, dtype=np.int32).reshape(3000, 1000)
+SMALL = np.arange(7, dtype=np.float64)
+
+
+@pytest.fixture
+def checkpoint(write_bundle: WriteBundle, payload_of: PayloadOf) -> str:
+    """Two data files: `big` in two slices, one in each, and small ones between them."""
+    text, crc = encode_strings([b"x", b"yy"])
+    shards = [
+        [payload_of("big", BIG, (0, 1000)), payload_of("small", SMALL), payload_of("none", np.zeros((0, 3), np.int8))],
+        [Payload("text", 7, (2,), text, None, crc), payload_of("big", BIG, (1000, 3000))],
+    ]
+    write_bundle("c", shards)
+    return "c"
+
+
+@pytest.fixture
+def counted(storage: PosixStorage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many bytes of data files were asked for since it was called last."""
+    lengths: list[int] = []
+    read_at, read_into = PosixStorage.read_at, PosixStorage.read_into
+
+    def counting_at(self: PosixStorage, key: str, offset: int, length: int) -> bytes:
+        lengths.append(length)
+        return read_at(self, key, offset, length)
+
+    def counting_into(self: PosixStorage, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
+        lengths.append(buffer.size)
+        return read_into(self, key, offset, buffer)
+
+    monkeypatch.setattr(PosixStorage, "read_at", counting_at)
+    monkeypatch.setattr(PosixStorage, "read_into", counting_into)
+
+    def since() -> int:
+        total = sum(lengths)
+        lengths.clear()
+        return total
+
+    return since
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_each_byte_is_read_once(storage: PosixStorage, checkpoint: str, counted: Callable[[], int], parts: int) -> None:
+    size = sum((Path(storage.directory) / name).stat().st_size for name in storage.keys("") if ".data-" in name)
+    loader = Loader(storage, checkpoint, threads=2)
+    assert loader.verify(parts - 1, parts) == []
+    verified = counted()
+    taken = {payload.name: payload for payload in loader.take(["big", "small", "none"])}
+    text_bytes_max = 16
+    assert size - text_bytes_max <= verified + counted() <= size
+    assert taken["big"].data.tobytes() == BIG.tobytes()
+    assert taken["small"].data.tobytes() == SMALL.tobytes()
+    assert (taken["none"].shape, taken["none"].data.size) == ((0, 3), 0)
+    assert taken["big"].shape == BIG.shape
+
+
+def test_what_is_taken_is_the_callers(storage: PosixStorage, checkpoint: str) -> None:
+    loader = Loader(storage, checkpoint, threads=2)
+    loader.take(["small"])[0].data[:] = 0
+    assert loader.take(["small"])[0].data.tobytes() == SMALL.tobytes()
+
+
+def test_strings_and_what_is_not_there_are_left_out(storage: PosixStorage, checkpoint: str) -> None:
+    assert [payload.name for payload in Loader(storage, checkpoint, threads=1).take(["text", "small", "other"])] == [
+        "small"
+    ]
+
+
+def test_what_changed_after_the_verification_of_others_is_found(
+    storage: PosixStorage, checkpoint: str, tmp_path: Path
+) -> None:
+    loader = Loader(storage, checkpoint, threads=2)
+    assert loader.verify(0, 2) == []
+    file = tmp_path / "c.data-00001-of-00002"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptCheckpoint, match="big"):
+        loader.take(["big"])
+
+
+def test_a_checkpoint_that_is_not_there_is_missing(storage: PosixStorage) -> None:
+    with pytest.raises(ObjectMissing, match="other"):
+        Loader(storage, "other", threads=1).take(["x"])
+
+
+@given(st.integers(1, 10_000))
+def test_memory_is_aligned(size_bytes: int) -> None:
+    memory = aligned(size_bytes)
+    assert memory.size == size_bytes
+    assert memory.ctypes.data % ALIGNMENT == 0
