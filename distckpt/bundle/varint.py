@@ -18,12 +18,16 @@ def encode_varint(value: int) -> bytes:
 
 
 def decode_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """The number at `position` and the position after it. Raises ValueError if it is not over before `end`."""
+    """The number at `position` and the position after it. Raises ValueError if it is not over before `end`, or takes
+    more than 64 bits.
+    """
     value = shift = 0
     for at in range(position, min(end, position + _MAX_BYTES)):
         byte = data[at]
         value |= (byte & 127) << shift
         if byte < 128:  # noqa: PLR2004 - the last group has no eighth bit
+            if value >> 64:
+                break
             return value, at + 1
         shift += 7
-    raise ValueError("a number does not end")
+    raise ValueError("a number does not end, or has more than 64 bits")

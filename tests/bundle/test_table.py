@@ -37,6 +37,12 @@ def test_a_varint_is_seven_bits_a_byte(value: int) -> None:
     assert decode_varint(code, 0, len(code)) == (value, len(code))
 
 
+@pytest.mark.parametrize("code", [b"", b"\x80", b"\x80" * 9 + b"\x02", b"\xff" * 10 + b"\x01"])
+def test_a_varint_that_does_not_end_or_is_too_large_is_refused(code: bytes) -> None:
+    with pytest.raises(ValueError, match="64 bits"):
+        decode_varint(code, 0, len(code))
+
+
 @given(tables, st.data())
 def test_no_byte_of_a_table_can_change_unseen(items: dict[bytes, bytes], data: st.DataObject) -> None:
     file = bytearray(file_of(items))
