@@ -42,6 +42,11 @@ sim: $(VENV)/has-test $(VENV)/has-distckpt ## the simulation at length: 200,000 
 torture: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real training, a worker of it killed 25 times at random moments
 	@DISTCKPT_TORTURE_KILLS=$${DISTCKPT_TORTURE_KILLS:-25} $(PY) -m pytest tests/faults/test_training_kills.py $(ARGS)
 
+.PHONY: crashes
+crashes: $(VENV)/has-test $(VENV)/has-distckpt ## every power loss, every system call failing with every error (an ext4 to cut off needs root)
+	@DISTCKPT_CRASH_STATES=all DISTCKPT_FAILING_CALLS=all $(PY) -m pytest -s tests/commit/test_power_loss.py \
+		tests/commit/test_failing_calls.py tests/commit/test_real_file_system.py -o timeout=0 $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
 	@$(PY) benchmarks/save.py $(ARGS)
