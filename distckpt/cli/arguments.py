@@ -26,6 +26,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_ls(commands)
     _add_show(commands)
     _add_verify(commands)
+    _add_diff(commands)
     _add_prune(commands)
     return parser.parse_args(argv)
 
@@ -102,6 +103,16 @@ def _add_verify(commands: Commands) -> None:
     _add_directory(parser)
     parser.add_argument("step", type=_count, nargs="?", metavar="STEP", help="default: every checkpoint")
     parser.set_defaults(module="distckpt.cli.verify")
+
+
+def _add_diff(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "diff", help="what differs between two checkpoints, by tensor; code 3 if anything does"
+    )
+    _add_directory(parser)
+    parser.add_argument("a", type=_count, metavar="A", help="the step of one")
+    parser.add_argument("b", type=_count, metavar="B", help="the step of the other")
+    parser.set_defaults(module="distckpt.cli.diff")
 
 
 def _add_prune(commands: Commands) -> None:

@@ -1,8 +1,9 @@
 """The command `distckpt`.
 
-Exit codes: 0 all is well; 1 something is corrupt, or could not be done; 2 the command line is wrong. `run` and `demo`
-end with the code of the worker that failed first, 128 + N where signal N killed it. Every error is one line on stderr
-that names the thing. TensorFlow is never imported here: the demo's workers do that in processes of their own.
+Exit codes: 0 all is well; 1 something is corrupt, or could not be done; 2 the command line is wrong; 3 the two differ
+(`diff`). `run` and `demo` end with the code of the worker that failed first, 128 + N where signal N killed it. Every
+error is one line on stderr that names the thing. TensorFlow is never imported here: the demo's workers do that in
+processes of their own.
 """
 
 from __future__ import annotations
