@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -117,18 +117,20 @@ class Catalog:
         index = decode_index(self._storage.read(key), key)
         return tuple((shard, entry) for shard in sorted(index.shards) for entry in index.shards[shard])
 
-    def verify(self, step: int) -> list[Fault]:
-        """What is wrong with a checkpoint, empty if nothing is. Reads every byte of it.
+    def verify(
+        self, step: int | Checkpoint, *, threads: int = 2, on_read: Callable[[int], object] = lambda _: None
+    ) -> list[Fault]:
+        """What is wrong with a checkpoint, given itself or its step, empty if nothing is. Reads every byte of it.
 
+        `threads` read at once; `on_read` hears from each of them how many bytes it has read.
         The chain is followed from the journal: its sha256 of the manifest, the manifest's of the index, the index's
         checksum of every tensor; and the journal's sizes of all files. Does not raise for corrupt content.
         """
-        checkpoint = self.checkpoint(step)
+        checkpoint = step if isinstance(step, Checkpoint) else self.checkpoint(step)
         faults = [*self._size_faults(checkpoint), *self._chain_faults(checkpoint)]
         known = {fault.file for fault in faults}
-        return faults + [
-            fault for fault in verify(self._storage, checkpoint.name) if fault.tensor or fault.file not in known
-        ]
+        found = verify(_Counted(self._storage.directory, on_read), checkpoint.name, threads=threads)
+        return faults + [fault for fault in found if fault.tensor or fault.file not in known]
 
     def _wait_until_visible(self, checkpoint: Checkpoint) -> None:
         """A commit stands in the journal a moment before its files have their names."""
@@ -174,6 +176,19 @@ class Catalog:
             yield Fault(key, "", error.detail)
         except ObjectMissing:
             return  # told of by size
+
+
+class _Counted(PosixStorage):
+    """Tells `on_read` of the bytes that were read."""
+
+    def __init__(self, directory: Path, on_read: Callable[[int], object]) -> None:
+        super().__init__(directory)
+        self._on_read = on_read
+
+    def read_at(self, key: str, offset: int, length: int) -> bytes:
+        data = super().read_at(key, offset, length)
+        self._on_read(len(data))
+        return data
 
 
 def _sha256(data: bytes) -> str:

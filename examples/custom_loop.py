@@ -2,7 +2,8 @@
 
     distckpt run --workers 2 --max-restarts 3 -- python examples/custom_loop.py DIRECTORY
 
-Kill a worker in the middle (`kill -9`): all are started again, and go on from the last commit.
+Kill a worker in the middle (`kill -9`): all are started again, and go on from the last commit. What the model is worth
+meanwhile, examples/evaluator.py tells.
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ EXAMPLES = 320
 RADIUS = 0.8
 
 
+def points(seed: int) -> tuple[Any, Any]:
+    """Points, and whether each lies within a circle."""
+    drawn = np.random.default_rng(seed).uniform(-1, 1, (EXAMPLES, 2)).astype(np.float32)
+    return drawn, (np.square(drawn).sum(axis=1, keepdims=True) < RADIUS**2).astype(np.float32)
+
+
 def data() -> Any:
     """Endless batches, the same ones each time: batch n is that of step n."""
-    rng = np.random.default_rng(7)
-    points = rng.uniform(-1, 1, (EXAMPLES, 2)).astype(np.float32)
-    inside = (np.square(points).sum(axis=1, keepdims=True) < RADIUS**2).astype(np.float32)  # within a circle?
-    return tf.data.Dataset.from_tensor_slices((points, inside)).batch(BATCH, drop_remainder=True).repeat()
+    return tf.data.Dataset.from_tensor_slices(points(seed=7)).batch(BATCH, drop_remainder=True).repeat()
+
+
+def build() -> Any:
+    return keras.Sequential(
+        [keras.layers.Input((2,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1)]
+    )
 
 
 def main(directory: str) -> None:
@@ -36,17 +46,15 @@ def main(directory: str) -> None:
     tf.config.experimental.enable_op_determinism()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     with strategy.scope():
-        model = keras.Sequential(
-            [keras.layers.Input((2,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1)]
-        )
+        model = build()
         optimizer = keras.optimizers.Adam(0.02)
         optimizer.build(model.trainable_variables)  # before the restore, so that all that is restored is there
         step = tf.Variable(0, dtype=tf.int64)
 
     def one_replica(batch: tuple[Any, Any]) -> Any:
-        points, inside = batch
+        inputs, inside = batch
         with tf.GradientTape() as tape:
-            losses = keras.losses.binary_crossentropy(inside, model(points, training=True), from_logits=True)
+            losses = keras.losses.binary_crossentropy(inside, model(inputs, training=True), from_logits=True)
             loss = tf.nn.compute_average_loss(losses, global_batch_size=BATCH)
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
         return loss

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from distckpt import Catalog
+from distckpt.cli.main import main
 from distckpt.protocol.retention import KeepLatest, Preservation
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -148,6 +150,49 @@ def test_verify_as_json_lists_the_faults(distckpt: Command, job: Any) -> None:
     assert not found["ok"]
     (fault,) = found["checkpoints"][0]["faults"]
     assert fault == {"file": path.name, "tensor": "", "detail": "it has 4001 bytes; 4000 were committed"}
+
+
+def test_verify_finds_what_is_wrong_with_a_checkpoint_that_has_a_metric_which_is_no_number(
+    distckpt: Command, job: Any
+) -> None:
+    job.save(100, {"loss": float("nan")})
+    flip_a_byte(job.directory / "ckpt-100.data-00000-of-00002", 7)
+    done = distckpt("verify", job.directory)
+    assert done.returncode == 1, "the same checkpoint, read twice, is not equal: its NaN is not"
+    assert "cannot be trusted: ckpt-100" in done.stdout
+
+
+def test_what_retention_removes_while_it_is_verified_is_no_fault(
+    job: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.save(100)
+    job.save(200)
+    verify = Catalog.verify
+
+    def removed_meanwhile(catalog: Catalog, which: Any, **named: Any) -> Any:
+        if which.step == 100:
+            job.committer.policy = KeepLatest(1)
+            job.committer.retire()
+        return verify(catalog, which, **named)
+
+    monkeypatch.setattr(Catalog, "verify", removed_meanwhile)
+    assert main(["verify", str(job.directory)]) == 0
+    out = capsys.readouterr().out
+    assert "ckpt-100" not in out
+    assert "Read 1 checkpoint, " in out
+
+
+def test_verify_shows_on_a_terminal_how_far_it_has_come(job: Any) -> None:
+    job.save(100)
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "distckpt.cli.main", "verify", str(job.directory), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert re.search(r"\[#+ *\] +\d+%  4\.0 KB of \d+\.\d KB, ", shown)
+    assert shown.endswith("\r\x1b[K"), "and leaves nothing there"
+    assert json.loads(done.stdout)["ok"]
 
 
 def test_reading_commands_write_nothing(distckpt: Command, job: Any, contents: Callable[[Path], object]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,33 @@ def trained(run: Any, tmp_path: Path) -> Any:
     return both
 
 
+@pytest.fixture
+def evaluator() -> Iterator[Any]:
+    """Starts examples/evaluator.py on a directory; what that returns waits for its end and returns what it told."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(directory: Path) -> Any:
+        directory.mkdir()
+        command = [sys.executable, str(EXAMPLES / "evaluator.py"), str(directory)]
+        beside = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running.append(beside)
+        assert beside.stdout is not None
+        assert beside.stdout.readline() == f"waiting for checkpoints in {directory}\n"
+
+        def told() -> list[str]:
+            out, errors = beside.communicate(timeout=60)
+            assert beside.returncode == 0, errors[-3000:]
+            return out.splitlines()
+
+        return told
+
+    yield start
+    for each in running:
+        if each.poll() is None:
+            each.kill()
+        each.communicate()
+
+
 def assert_same_end(tmp_path: Path) -> None:
     expected, found = tensors(tmp_path / "undisturbed"), tensors(tmp_path / "killed")
     assert found.keys() == expected.keys()
@@ -81,10 +110,19 @@ def test_on_two_workers_the_chief_alone_leaves_the_model_in_every_form(run: Any,
             assert [array.tolist() for array in found] == expected[0]
 
 
-def test_a_loop_of_ones_own_trains_a_keras_3_model_on_two_workers(trained: Any, tmp_path: Path) -> None:
+def test_a_loop_of_ones_own_trains_a_keras_3_model_on_two_workers_and_an_evaluator_misses_no_checkpoint_of_it(
+    trained: Any, run: Any, evaluator: Any, tmp_path: Path
+) -> None:
+    beside = evaluator(tmp_path / "undisturbed")
     _, killed = trained("custom_loop.py", saves=3)
     assert "15 of 30 steps are done" in killed
     assert_same_end(tmp_path)
+    told = beside()
+    assert [line.partition(":")[0] for line in told] == [f"step {step}" for step in range(5, 31, 5)]
+    assert len(set(told)) == 6, "each is another"
+    afterwards = run(str(EXAMPLES / "evaluator.py"), str(tmp_path / "undisturbed")).stdout.splitlines()[1:]
+    assert len(afterwards) >= 3, "those that the job keeps, and what was being evaluated at its last save"
+    assert afterwards == told[-len(afterwards) :], "an evaluator after the job tells the same"
 
 
 def test_keras_3_fit_on_several_workers_is_refused_in_one_sentence(run: Any, tmp_path: Path) -> None:
