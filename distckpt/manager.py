@@ -347,7 +347,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         agent = self._session.agent
         try:
             layout = self._source.layout()
-            snapshot = None if layout.needs_collectives else self._source.capture()
+            snapshot = None if layout.needs_collectives else self._source.capture(looked=True)
         except Exception as error:
             agent.refuse_save(error)
             raise
@@ -363,7 +363,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         if not ticket.decided.wait(ticket.outcome.patience_s) or ticket.outcome.done():
             return
         try:
-            self._session.agent.captured(ticket, self._source.capture())
+            self._session.agent.captured(ticket, self._source.capture(looked=True))
         except Exception as error:
             self._session.agent.capture_failed(ticket, error)
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.checkpoint import checkpoint_management, save_util, saveable_compat
 from tensorflow.python.distribute import distribute_lib, multi_worker_util, values
-from tensorflow.python.eager import context
+from tensorflow.python.eager import context, execute
 from tensorflow.python.ops import io_ops, resource_variable_ops
 from tensorflow.python.saved_model import registration
 from tensorflow.python.trackable import base, trackable_utils
@@ -34,6 +34,7 @@ PRIVATE_NAMES = (
     (context.Context, "set_config_key_value"),
     (context.Context, "get_config_key_value"),
     (context, "context"),
+    (execute, "execute"),
     (resource_variable_ops, "BaseResourceVariable"),
     (resource_variable_ops.BaseResourceVariable, "_serialize_to_tensors"),
     (io_ops, "restore_v2"),
@@ -202,6 +203,15 @@ def is_plain(variable: Any) -> bool:
         and not isinstance(variable, values.DistributedVariable)
         and type(variable)._serialize_to_tensors is resource._serialize_to_tensors  # noqa: SLF001 - the very question
     )
+
+
+def read_variables(handles: Sequence[Any], dtypes: Sequence[int]) -> list[Any]:
+    """The values of variables of one device, as many calls of ReadVariableOp would give them
+    (core/kernels/resource_variable_ops.cc, ReadVariablesOp).
+    """
+    attributes = ("N", len(handles), "dtypes", dtypes)
+    values: list[Any] = execute.execute(b"_ReadVariablesOp", len(handles), list(handles), attributes, context.context())
+    return values
 
 
 # ---------------------------------------------------------------------------------------------------- registered savers

@@ -18,7 +18,7 @@ from distckpt.protocol.plan import specs_digest
 from distckpt.tensors import internals
 from distckpt.tensors.aggregation import Aggregation
 from distckpt.tensors.foreign import saver_payloads
-from distckpt.tensors.items import Evaluated, Read, Serializing
+from distckpt.tensors.items import Evaluated, Serializing
 from distckpt.tensors.layout import Layout, fixed_spec, parse_slice
 from distckpt.tensors.snapshot import OwnTensor, Snapshot
 from distckpt.tensors.tracked import Tracked, walk
@@ -41,24 +41,25 @@ class Source:
     def layout(self) -> Layout:
         """What all workers hold alike, as of now; runs no collectives. Raises as `capture` does."""
         tracked = self._refresh()
-        return self._layout or self._layout_of(tracked, _read_all(tracked.replicated))
+        return self._layout or self._layout_of(tracked, tracked.replicated.values())
 
-    def capture(self) -> Snapshot:
-        """Takes references to all values: some 10 µs a variable, and 100 the first time and after a change.
+    def capture(self, *, looked: bool = False) -> Snapshot:
+        """Takes references to all values: some 5 µs a variable, and 100 the first time and after a change.
 
+        `looked`: this thread has asked for the `layout`, and done nothing to the model since; 2 µs a variable less.
         Raises UnsupportedState for what TensorFlow cannot save either, ConfigurationError inside a tf.function, and
         tf.errors.OpError where a collective fails because another worker died.
         """
-        tracked = self._refresh()
+        tracked = self._tracked if looked and self._tracked else self._refresh()
         given: list[OwnTensor] = []
         saved: list[Payload] = []
         if self._place.is_chief:
             tracked, given = self._given(tracked)
             given += _evaluate_all(tracked.evaluated)
-            given += [OwnTensor(key, tensor) for key, tensor in _read_all(tracked.reads).items()]
+            given += [OwnTensor(key, tensor) for key, tensor in tracked.reads.values().items()]
             given.append(OwnTensor(internals.OBJECT_GRAPH_KEY, tf.constant(tracked.graph)))
             saved = [payload for name, objects in tracked.savers.items() for payload in saver_payloads(name, objects)]
-        tensors = _read_all(tracked.replicated)
+        tensors = tracked.replicated.values()
         layout = self._layout_of(tracked, tensors)
         tensors.update(self._aggregation.read(tracked.aggregated))
         return Snapshot(layout, tensors, given, saved)
@@ -107,19 +108,6 @@ class _OtherKeysError(Exception):
 
 def _name(spec: TensorSpec) -> str:
     return spec.name
-
-
-def _read_all(reads: Iterable[Read]) -> dict[str, Any]:
-    """The values by key, by reference. An uninitialised variable has none: it is in the object graph alone."""
-    tensors = {}
-    for read in reads:
-        try:
-            if read.worth_a_reference:
-                tf.raw_ops.DisableCopyOnRead(resource=read.handle)
-            tensors[read.key] = tf.raw_ops.ReadVariableOp(resource=read.handle, dtype=read.dtype)
-        except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
-            continue
-    return tensors
 
 
 def _serialize_all(objects: Iterable[Serializing]) -> list[OwnTensor]:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from distckpt.errors import UnsupportedState
 from distckpt.tensors import internals
 from distckpt.tensors.items import Aggregated, Evaluated, Read, Serializing, Sorter
+from distckpt.tensors.reading import Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Tracked:
 
     checkpoint: Any
     graph: bytes
-    replicated: tuple[Read, ...]
+    replicated: Reads
     aggregated: tuple[Aggregated, ...]
-    reads: tuple[Read, ...]
+    reads: Reads
     evaluated: tuple[Evaluated, ...]
     serializing: tuple[Serializing, ...]
     savers: Mapping[str, Mapping[str, Any]]
@@ -92,9 +93,9 @@ def walk(checkpoint: Any, world_size: int) -> Tracked:
     return Tracked(
         checkpoint=checkpoint,
         graph=found.graph,
-        replicated=tuple(sorted(sorter.replicated, key=_key)),
+        replicated=Reads(sorted(sorter.replicated, key=_key)),
         aggregated=tuple(sorted(sorter.aggregated, key=_key)),
-        reads=tuple(sorter.reads),
+        reads=Reads(sorter.reads),
         evaluated=tuple(sorter.evaluated),
         serializing=tuple(sorter.serializing),
         savers=found.savers,

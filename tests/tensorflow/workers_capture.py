@@ -21,6 +21,7 @@ import tensorflow as tf
 import tf_keras
 
 from distckpt.bundle.index import encode_index
+from distckpt.bundle.loader import Loader
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.writer import write_share
 from distckpt.model import Piece, Place
@@ -123,9 +124,10 @@ def restored_alike(strategy: Any, folder: Path) -> list[str]:
     """What was written together is restored on all workers, and captured again is what was written."""
     checkpoint, _ = CHECKS["custom loop"](strategy)
     checkpoint.only_on_the_chief = tf.Variable([0.0, 0.0])
-    restore(checkpoint, str(folder / "custom loop" / "ours")).assert_consumed()
+    written = folder / "custom loop"
+    restore(checkpoint, str(written / "ours"), Loader(PosixStorage(written), "ours", threads=2)).assert_consumed()
     theirs = checkpoint.write(str(folder / f"restored-{cluster_place(strategy).worker}"))
-    found = comparing.differences(str(folder / "custom loop" / "ours"), theirs)
+    found = comparing.differences(str(written / "ours"), theirs)
     return [problem for problem in found if problem != comparing.OTHER_GRAPHS]  # they hold the names of this model
 
 
