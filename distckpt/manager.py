@@ -24,6 +24,7 @@ import tensorflow as tf
 from distckpt.bundle.loader import Loader
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
 from distckpt.model import NO_METRICS, Checkpoint, Place
+from distckpt.observe.observatory import Observatory
 from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
 from distckpt.policy import EverySteps
@@ -36,6 +37,7 @@ from distckpt.runtime.ticket import SaveRequest, SaveTicket
 from distckpt.storage.keys import HIDDEN, check_key
 from distckpt.tensors import cluster, internals
 from distckpt.tensors.restore import restore
+from distckpt.tensors.scalars import scalar_writer
 from distckpt.tensors.source import Source
 
 log = logging.getLogger("distckpt")
@@ -339,7 +341,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         else:
             self.wait()
             _execute_callbacks(callbacks, self._path(name))
-        ticket.blocked_s = time.monotonic() - begun
+        self._session.agent.held(ticket, time.monotonic() - begun)
         return self._path(name)
 
     def _announced(self, step: int, name: str, metrics: Mapping[str, float]) -> SaveTicket:
@@ -415,7 +417,15 @@ def _open(
     """One session more: the n-th of each worker meets the n-th of the others, on a board of their own."""
     board = cluster.ClusterBoard()
     return open_session(
-        directory, place, board, retention, options, on_commit, preservation=preservation, clock=internals.now
+        directory,
+        place,
+        board,
+        retention,
+        options,
+        on_commit,
+        preservation=preservation,
+        clock=internals.now,
+        observer=Observatory(options, retention, scalar_writer(options.tensorboard)) if place.is_chief else None,
     )
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from distckpt.errors import ConfigurationError
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.rpc.credentials import Security
+
+_PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,8 @@ class Options:
     - `job`: what this job is called, where neither `distckpt run` nor a scheduler says so; a restart must give the same
       name.
     - `writer_threads`: threads that write a share, per worker.
+    - `metrics`: "host:port" where the chief serves metrics for Prometheus; ":port" is for this machine alone.
+    - `tensorboard`: a directory, or a writer of `tf.summary.create_file_writer`, for the chief's scalars.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -26,3 +32,17 @@ class Options:
     credentials: Security | None = None
     job: str | None = None
     writer_threads: int = 2
+    metrics: str | None = None
+    tensorboard: Any = None
+
+    def __post_init__(self) -> None:
+        if self.metrics is not None:
+            parse_address(self.metrics, "metrics")
+
+
+def parse_address(text: str, option: str) -> tuple[str, int]:
+    """Host and port of `host:port`; the loopback where no host is named. Raises ConfigurationError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > _PORT_MAX:
+        raise ConfigurationError(f'Options({option}=...) takes "host:port", or ":port" for this machine; got {text!r}')
+    return host.strip("[]") or "127.0.0.1", int(port)

@@ -24,7 +24,7 @@ from distckpt.protocol.events import CoordinatorEvent
 from distckpt.protocol.machine import Machine
 from distckpt.protocol.membership import NEVER, Member, Membership, Presence
 from distckpt.protocol.messages import AgentMessage, Alive, FencedOff, Join, Leave, Rejected, Sender, Welcome, Written
-from distckpt.protocol.rounds import CLOSED, Rounds
+from distckpt.protocol.rounds import CLOSED, Round, Rounds
 
 
 class Life(Enum):
@@ -69,6 +69,16 @@ class Coordinator:
     def present(self) -> tuple[int, ...]:
         """The workers that have joined, and have not left or been lost. The chief stays until the others are gone."""
         return tuple(member.worker for member in self._members if member.presence is Presence.PRESENT)
+
+    @property
+    def members(self) -> Membership:
+        """Who takes part, for those who watch: to be read, not changed."""
+        return self._members
+
+    @property
+    def round(self) -> Round | None:
+        """The open round, for those who watch: to be read, not changed."""
+        return self._rounds.current
 
     @property
     def committing(self) -> bool:

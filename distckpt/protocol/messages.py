@@ -36,10 +36,38 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """A save, the request number `ordinal`, held the training thread for `seconds`."""
+
+    ordinal: int
+    step: int
+    seconds: float
+
+
+STALLS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """For people; nothing is decided by it. The share of round `round` (0: none yet) and how much of it is written;
+    the last STALLS_MAX stalls, oldest first.
+    """
+
+    round: int = 0
+    written_bytes: int = 0
+    share_bytes: int = 0
+    stalls: tuple[Stall, ...] = ()
+
+
+IDLE = Activity()
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Sent every `heartbeat_s`, answered by Alive. `step`: the last that the training told of, -1 before the first."""
 
     step: int
+    activity: Activity = IDLE
 
 
 @dataclass(frozen=True, slots=True)

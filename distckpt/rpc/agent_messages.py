@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 from distckpt.protocol.messages import (
+    IDLE,
+    STALLS_MAX,
+    Activity,
     Announce,
     Described,
     Failed,
@@ -13,6 +16,7 @@ from distckpt.protocol.messages import (
     Join,
     Leave,
     RestoreRequest,
+    Stall,
     Verified,
     Written,
 )
@@ -42,11 +46,39 @@ def _join_from(message: pb.Join) -> Join:
 
 
 def _heartbeat_to(heartbeat: Heartbeat) -> pb.Heartbeat:
-    return pb.Heartbeat(step=heartbeat.step)
+    activity = None if heartbeat.activity == IDLE else _activity_to(heartbeat.activity)
+    return pb.Heartbeat(step=heartbeat.step, activity=activity)
 
 
 def _heartbeat_from(message: pb.Heartbeat) -> Heartbeat:
-    return Heartbeat(step=checks.count(message.step, "heartbeat.step", least=-1))
+    activity = _activity_from(message.activity) if message.HasField("activity") else IDLE
+    return Heartbeat(step=checks.count(message.step, "heartbeat.step", least=-1), activity=activity)
+
+
+def _activity_to(activity: Activity) -> pb.Activity:
+    return pb.Activity(
+        round=activity.round,
+        written_bytes=activity.written_bytes,
+        share_bytes=activity.share_bytes,
+        stalls=[pb.Stall(ordinal=each.ordinal, step=each.step, seconds=each.seconds) for each in activity.stalls],
+    )
+
+
+def _activity_from(message: pb.Activity) -> Activity:
+    return Activity(
+        round=checks.count(message.round, "activity.round"),
+        written_bytes=checks.count(message.written_bytes, "activity.written_bytes"),
+        share_bytes=checks.count(message.share_bytes, "activity.share_bytes"),
+        stalls=tuple(_stall_from(each) for each in message.stalls[:STALLS_MAX]),
+    )
+
+
+def _stall_from(message: pb.Stall) -> Stall:
+    return Stall(
+        ordinal=checks.count(message.ordinal, "stall.ordinal", least=1),
+        step=checks.count(message.step, "stall.step"),
+        seconds=checks.finite(message.seconds, "stall.seconds"),
+    )
 
 
 def _announce_to(announce: Announce) -> pb.Announce:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from distckpt.bundle.loader import Loader
 from distckpt.bundle.writer import write_share
@@ -17,10 +18,20 @@ from distckpt.model import Cause, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
-from distckpt.protocol.messages import AgentEnvelope, Committed, CoordinatorEnvelope, RestoreDecided, Sender, Welcome
+from distckpt.protocol.messages import (
+    AgentEnvelope,
+    Committed,
+    CoordinatorEnvelope,
+    Heartbeat,
+    RestoreDecided,
+    Sender,
+    Welcome,
+)
 from distckpt.protocol.plan import plan
+from distckpt.runtime.activity import ActivityMeter, MeteredFile
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
+from distckpt.runtime.observer import Observer, Tapped
 from distckpt.runtime.staging import discard_all
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, Ticket
 from distckpt.storage.interface import Storage
@@ -34,7 +45,7 @@ PATIENCE_S = 5.0
 
 class AgentRuntime:
     """Runs `machine`. `tell` sends to the coordinator without waiting; `on_commit` hears of every commit (loop's
-    thread).
+    thread). `observer` is shown all that passes.
 
     `welcome` resolves when the coordinator has taken this worker in.
     """
@@ -47,6 +58,7 @@ class AgentRuntime:
         options: Options,
         tell: Callable[[AgentEnvelope], None],
         on_commit: Callable[[SaveTicket, Committed], None],
+        observer: Observer | None = None,
     ) -> None:
         self._me = me
         self._storage = storage
@@ -61,9 +73,14 @@ class AgentRuntime:
         self._stopped: DistckptError | None = None
         self.welcome: Ticket[Welcome] = Ticket(0, "joining the job", options.deadlines.join_s + PATIENCE_S)
         self._ended = threading.Event()
+        self._activity = ActivityMeter()
         self._lane = Lane("agent-io")
         self._loop: Loop[events.AgentEvent, effects.AgentEffect] = Loop(
-            "agent", machine, events.Tick(), self._perform, self._crashed
+            "agent",
+            machine if observer is None else Tapped(machine, observer.agent_did),
+            events.Tick(),
+            self._perform,
+            self._crashed,
         )
 
     def start(self) -> None:
@@ -114,6 +131,11 @@ class AgentRuntime:
         """Tells all workers that this one could not capture."""
         self._loop.post(events.SaveFailedLocally(ticket.outcome.ordinal, cause_of(error, self._me.worker)))
 
+    def held(self, ticket: SaveTicket, seconds: float) -> None:
+        """That save has let the training thread go, after `seconds`."""
+        ticket.blocked_s = seconds
+        self._activity.held(ticket.outcome.ordinal, ticket.request.step, seconds)
+
     def begin_restore(self, selector: str) -> RestoreTicket:
         """Asks which checkpoint all workers restore; see `messages.RestoreRequest` for `selector`."""
         with self._lock:
@@ -162,7 +184,7 @@ class AgentRuntime:
     def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
         match effect:
             case effects.Tell(envelope):
-                self._tell(envelope)
+                self._tell(self._with_activity(envelope))
             case effects.Proceed(ordinal):
                 self._saves[ordinal].decided.set()
             case effects.WriteShare():
@@ -183,6 +205,11 @@ class AgentRuntime:
                 self._stop_with(error_from(cause) if cause else None)
             case effects.Log(level, text):
                 getattr(log, level)(text)
+
+    def _with_activity(self, envelope: AgentEnvelope) -> AgentEnvelope:
+        if not isinstance(envelope.message, Heartbeat):
+            return envelope
+        return replace(envelope, message=replace(envelope.message, activity=self._activity.read()))
 
     def _resolve_save(self, ordinal: int, result: Committed | Cause) -> None:
         ticket = self._saves[ordinal]
@@ -249,7 +276,8 @@ class AgentRuntime:
         if not payloads:
             return Shard(worker, "", 0, ())
         name = f"{effect.round:08d}-worker-{worker:05d}-{self._me.incarnation}"
-        file = self._storage.stage(self._me.generation, name)
+        self._activity.begin(effect.round, sum(payload.data.size for payload in payloads))
+        file = MeteredFile(self._storage.stage(self._me.generation, name), self._activity)
         try:
             entries, size_bytes = write_share(payloads, file, threads=self._threads)
             ticket.written_bytes = size_bytes

@@ -26,6 +26,7 @@ from distckpt.rpc.credentials import Credentials
 from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
 from distckpt.rpc.server import CoordinatorServer
 from distckpt.runtime.coordinator import CoordinatorRuntime
+from distckpt.runtime.observer import Observer, Opening
 from distckpt.storage.posix import PosixStorage
 
 log = logging.getLogger("distckpt")
@@ -65,6 +66,7 @@ class ChiefSide:
     preservation: Preservation = NO_PRESERVATION
     clock: Callable[[], float] = time.time
     deliver: Callable[[CoordinatorEnvelope], None] = lambda _: None  # until it has joined, nothing is said to it
+    observer: Observer | None = None
     coordinator: CoordinatorRuntime = field(init=False)
     _server: CoordinatorServer | None = None
     _rendezvous: str = ""
@@ -102,8 +104,11 @@ class ChiefSide:
             preservation=self.preservation,
         )
         self.coordinator = CoordinatorRuntime(
-            machine, committer, self.storage, self.job, state.generation, self._send, self.world_size
+            machine, committer, self.storage, self.job, state.generation, self._send, self.world_size, self.observer
         )
+        if self.observer is not None:
+            directory = str(self.storage.directory)
+            self.observer.opened(Opening(directory, self.job, state.generation, self.world_size, state.live, machine))
         self.coordinator.start()
         self._recovered.set()
 
@@ -135,6 +140,8 @@ class ChiefSide:
         if self._server is not None:
             self._server.stop(grace_s=1.0)
         self._beating.join(FAREWELL_S)
+        if self.observer is not None:
+            self.observer.closed()
 
     def _send(self, envelope: CoordinatorEnvelope) -> None:
         if envelope.receiver.worker == CHIEF:

@@ -19,6 +19,7 @@ from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
 from distckpt.report import JobStatus
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
+from distckpt.runtime.observer import Observer, Tapped
 from distckpt.runtime.staging import discard_all
 from distckpt.storage.interface import Storage
 
@@ -26,7 +27,8 @@ log = logging.getLogger("distckpt.coordinator")
 
 
 class CoordinatorRuntime:
-    """Runs `machine`. `send` delivers to the agent that the envelope names, without waiting.
+    """Runs `machine`. `send` delivers to the agent that the envelope names, without waiting. `observer` is shown all
+    that passes.
 
     `last_commit` is what was committed last, None before the first.
     """
@@ -40,6 +42,7 @@ class CoordinatorRuntime:
         generation: int,
         send: Callable[[CoordinatorEnvelope], None],
         world_size: int,
+        observer: Observer | None = None,
     ) -> None:
         self._machine = machine
         self._committer = committer
@@ -51,7 +54,12 @@ class CoordinatorRuntime:
         self._commits = Lane("commit")
         self._probes = Lane("probe")
         self._loop: Loop[events.CoordinatorEvent, effects.CoordinatorEffect] = Loop(
-            "coordinator", machine, events.Tick(), self._perform, self._crashed, self._look_around
+            "coordinator",
+            machine if observer is None else Tapped(machine, observer.coordinator_did),
+            events.Tick(),
+            self._perform,
+            self._crashed,
+            self._look_around,
         )
         self.last_commit: effects.Commit | None = None
         self.alone = threading.Event()

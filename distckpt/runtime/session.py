@@ -30,6 +30,7 @@ from distckpt.runtime.agent import AgentRuntime
 from distckpt.runtime.board import Board
 from distckpt.runtime.chief import ChiefSide, begin_generation
 from distckpt.runtime.joining import credentials_for, listen_address, look_up, tell_failure, tell_key, write_probe
+from distckpt.runtime.observer import Observer
 from distckpt.runtime.ticket import SaveTicket
 from distckpt.storage.posix import PosixStorage
 
@@ -83,15 +84,16 @@ def open_session(
     *,
     preservation: Preservation = NO_PRESERVATION,
     clock: Callable[[], float] = time.time,
+    observer: Observer | None = None,
 ) -> Session:
     """Joins the job. All its workers call this, with the same board; what keeps the chief out keeps all out.
 
-    `clock` dates the commits.
+    `clock` dates the commits. `observer` is used on the chief alone.
 
     Raises DirectoryNotWritable, DirectoryMismatch, DirectoryInUse, CoordinatorUnreachable, Refused, CorruptJournal.
     """
     with ExitStack() as stack:
-        opening = _Opening(place, board, options, on_commit, stack)
+        opening = _Opening(place, board, options, on_commit, stack, observer if place.is_chief else None)
         if not place.is_chief:
             return opening.as_worker(PosixStorage(directory))
         try:
@@ -129,12 +131,23 @@ class _Opening:
     options: Options
     on_commit: OnCommit
     stack: ExitStack
+    observer: Observer | None
 
     def as_chief(
         self, storage: PosixStorage, policy: Policy, preservation: Preservation, clock: Callable[[], float]
     ) -> Session:
         journal, job = begin_generation(storage, self.options, self.place.addresses)
-        chief = ChiefSide(storage, journal, job, self.place.world_size, self.options, policy, preservation, clock)
+        chief = ChiefSide(
+            storage,
+            journal,
+            job,
+            self.place.world_size,
+            self.options,
+            policy,
+            preservation,
+            clock,
+            observer=self.observer,
+        )
         chief.start()
         self.stack.callback(chief.close)
         me = Sender(job, journal.state.generation, CHIEF, uuid4().hex)
@@ -176,7 +189,7 @@ class _Opening:
             address=addresses[me.worker] if addresses else "",
         )
         machine = Agent(me, join, self.options.deadlines, coordinator)
-        return AgentRuntime(machine, me, storage, self.options, tell, self.on_commit)
+        return AgentRuntime(machine, me, storage, self.options, tell, self.on_commit, self.observer)
 
     def _joined(self, agent: AgentRuntime, chief: ChiefSide | None) -> Session:
         agent.start()

@@ -70,10 +70,12 @@ entry = with_part(
 shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(tuple)) | st.builds(
     Shard, worker, st.just(""), st.just(0), st.just(())
 )
+stall = st.builds(m.Stall, positive, natural, st.floats(allow_nan=False, allow_infinity=False))
+activity = st.builds(m.Activity, natural, natural, natural, st.lists(stall, max_size=m.STALLS_MAX).map(tuple))
 
 AGENT = {
     m.Join: st.builds(m.Join, positive, text, natural, name, text),
-    m.Heartbeat: st.builds(m.Heartbeat, step),
+    m.Heartbeat: st.builds(m.Heartbeat, step, activity),
     m.Announce: st.builds(m.Announce, positive, natural, name, name, natural, metrics),
     m.Described: st.builds(m.Described, natural, st.lists(spec, max_size=3).map(tuple)),
     m.Written: st.builds(m.Written, natural, shard),

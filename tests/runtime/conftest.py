@@ -18,6 +18,7 @@ from distckpt.options import Options
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.plan import specs_digest
 from distckpt.protocol.retention import KeepLatest, Policy
+from distckpt.runtime.observer import Observer
 from distckpt.runtime.session import Session, open_session
 from distckpt.runtime.ticket import SaveRequest, SaveTicket
 
@@ -122,9 +123,10 @@ class Job:
         deadlines: Deadlines = SHORT,
         policy: Policy | None = None,
         directories: list[Path] | None = None,
+        observer: Observer | None = None,
     ) -> list[Worker]:
         """All workers' sessions, open; raises the first error of a constructor."""
-        return [future.result(60) for future in self.begin(count, job, deadlines, policy, directories)]
+        return [future.result(60) for future in self.begin(count, job, deadlines, policy, directories, observer)]
 
     def begin(
         self,
@@ -133,6 +135,7 @@ class Job:
         deadlines: Deadlines = SHORT,
         policy: Policy | None = None,
         directories: list[Path] | None = None,
+        observer: Observer | None = None,
     ) -> list[Future[Worker]]:
         board = MemoryBoard()
         addresses = tuple("127.0.0.1:0" for _ in range(count))
@@ -147,6 +150,7 @@ class Job:
                 policy or KeepLatest(None),
                 options,
                 lambda _, committed: commits.append(committed.checkpoint.name),
+                observer=observer,
             )
             worker = Worker(session, index, commits)
             self.workers.append(worker)

@@ -93,10 +93,34 @@ class Join(_message.Message):
     def __init__(self, world_size: _Optional[int] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., probe: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("step",)
+    __slots__ = ("step", "activity")
     STEP_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     step: int
-    def __init__(self, step: _Optional[int] = ...) -> None: ...
+    activity: Activity
+    def __init__(self, step: _Optional[int] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ...) -> None: ...
+
+class Activity(_message.Message):
+    __slots__ = ("round", "written_bytes", "share_bytes", "stalls")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STALLS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    written_bytes: int
+    share_bytes: int
+    stalls: _containers.RepeatedCompositeFieldContainer[Stall]
+    def __init__(self, round: _Optional[int] = ..., written_bytes: _Optional[int] = ..., share_bytes: _Optional[int] = ..., stalls: _Optional[_Iterable[_Union[Stall, _Mapping]]] = ...) -> None: ...
+
+class Stall(_message.Message):
+    __slots__ = ("ordinal", "step", "seconds")
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ordinal: int
+    step: int
+    seconds: float
+    def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Announce(_message.Message):
     __slots__ = ("ordinal", "step", "name", "digest", "own_bytes", "metrics")
