@@ -28,6 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_verify(commands)
     _add_diff(commands)
     _add_prune(commands)
+    _add_recover(commands)
     return parser.parse_args(argv)
 
 
@@ -126,6 +127,13 @@ def _add_prune(commands: Commands) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and change nothing")
     parser.set_defaults(module="distckpt.cli.prune")
+
+
+def _add_recover(commands: Commands) -> None:
+    parser = commands.add_parser("recover", help="finish or clear away what a dead job left, as its next start would")
+    _add_directory(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.set_defaults(module="distckpt.cli.recover")
 
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:

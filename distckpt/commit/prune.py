@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from uuid import uuid4
 
 from distckpt.bundle.statefile import STATE_FILE, parse_state
 from distckpt.commit.adoption import find_adoptable
 from distckpt.commit.committer import Committer
-from distckpt.commit.recovery import recover
+from distckpt.commit.takeover import taken_over
 from distckpt.errors import ObjectMissing
 from distckpt.journal.leases import LeaseWatch
-from distckpt.journal.liveness import Pulse, claim
-from distckpt.journal.log import Journal
-from distckpt.journal.process import this_process
 from distckpt.journal.reading import load
-from distckpt.journal.state import JournalState
 from distckpt.model import Checkpoint
 from distckpt.protocol.retention import Policy, select_retired
 from distckpt.storage.interface import Storage
@@ -47,30 +42,13 @@ def prune(storage: Storage, directory: str, policy: Policy) -> Pruned:
     Raises DirectoryInUse while a job lives there, Fenced where one starts meanwhile, StorageError, OutcomeUnknown,
     CorruptData.
     """
-    job = f"prune-{uuid4().hex}"  # never the same job as the one before: that one, if it lives, is not taken over
-    journal = Journal.open(storage)
-    journal.begin(
-        job=job,
-        process=this_process(),
-        world=(),
-        timestamp=time.time(),
-        admit=lambda state: _admit(storage, job, state),
-    )
-    watch = LeaseWatch(storage)
-    watch.observe()
-    last_preserved = recover(storage, journal, directory, watch.held)
-    live = journal.state.live
-    leased = watch.held(live)
-    Committer(storage, journal, job, policy, last_preserved, leased=watch.held).retire()
-    left = {each.name for each in journal.state.live}
-    begun = journal.state.begun
-    assert begun is not None, "it was begun above"
-    Pulse(storage, begun).close()
+    with taken_over(storage, directory, "prune") as taken:
+        journal, leased_now = taken.journal, taken.watch.held
+        live = journal.state.live
+        leased = leased_now(live)
+        Committer(storage, journal, taken.job, policy, taken.last_preserved, leased=leased_now).retire()
+        left = {each.name for each in journal.state.live}
     return _pruned(live, [each.name for each in live if each.name not in left], leased)
-
-
-def _admit(storage: Storage, job: str, state: JournalState) -> None:
-    claim(storage, job, state.begun)
 
 
 def _live(storage: Storage, directory: str) -> tuple[Checkpoint, ...]:

@@ -84,7 +84,7 @@ class Storage(Protocol):
         """Whether `key` names this very file. False too where either name is gone."""
 
     def staged_size(self, handle: str) -> int:
-        """The size in bytes of a sealed file. Raises ObjectMissing."""
+        """The size in bytes; of a file that is not sealed, so far. Raises ObjectMissing."""
 
     def discard(self, handle: str) -> None:
         """Removes a sealed file's own name, and so the file if it was not published; no error if it is gone."""

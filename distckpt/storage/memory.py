@@ -85,7 +85,7 @@ class MemoryStorage:
 
     def staged_size(self, handle: str) -> int:
         try:
-            return len(self._staged[check_handle(handle)].content())
+            return self._staged[check_handle(handle)].size
         except KeyError:
             raise ObjectMissing(f"size {handle}: there is no such object", handle) from None
 
@@ -134,6 +134,10 @@ class MemoryStagedFile:
                 self._state = "abandoned"
         if self._storage.holds(self._handle, self):
             self._storage.discard(self._handle)
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
 
     def content(self) -> bytes:
         """What was sealed. Raises StorageError before that."""
