@@ -87,6 +87,14 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Share number `share` was given up: `writers` write it instead, each a share of its own (`protocol.plan`)."""
+
+    share: int
+    writers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """Where one tensor, or one slice of it, stands in a data file; a line of the index.
 
@@ -159,6 +167,7 @@ class Manifest:
 
     `shards` are the data files in shard order with `workers[i]` their writer; `index` the index file, whose content
     has `index_sha256`; every tensor's checksum stands in the index. `tensor_bytes` is the model's size.
+    `missing_workers` did not live to write: what only they had (not the same on all workers) is not in it.
     """
 
     name: str
@@ -173,6 +182,7 @@ class Manifest:
     tensors: int
     tensor_bytes: int
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
+    missing_workers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ def _facts(checkpoint: Checkpoint, manifest: Manifest | None) -> list[str]:
         facts.append(["written by", "TensorFlow, without distckpt"])
     else:
         facts += [["job", manifest.job], ["generation", str(manifest.generation)]]
+        if manifest.missing_workers:
+            facts.append(["without", ", ".join(f"worker {worker}" for worker in manifest.missing_workers)])
     facts += [["committed", local_time(checkpoint.timestamp)], ["size", size(checkpoint.size_bytes)]]
     facts += [[name, f"{value:g}"] for name, value in sorted(checkpoint.metrics.items())]
     return columns(facts)
@@ -68,10 +70,15 @@ def _tensor_row(located: Located) -> list[str]:
 
 
 def _manifest_json(manifest: Manifest | None) -> dict[str, object]:
-    """`workers[i]` wrote data file i."""
+    """`workers[i]` wrote data file i; of `missing_workers` it holds nothing that only they had."""
     if manifest is None:
         return {}
-    return {"job": manifest.job, "tensor_bytes": manifest.tensor_bytes, "workers": list(manifest.workers)}
+    return {
+        "job": manifest.job,
+        "tensor_bytes": manifest.tensor_bytes,
+        "workers": list(manifest.workers),
+        "missing_workers": list(manifest.missing_workers),
+    }
 
 
 def _tensor_json(located: Located) -> dict[str, object]:

@@ -151,6 +151,7 @@ class Committer:
             tensors=len({entry.name for entry in entries}),
             tensor_bytes=sum(entry.size_bytes for entry in entries),
             metrics=request.metrics,
+            missing_workers=request.missing,
         )
         encoded = encode_manifest(manifest)
         return Checkpoint(

@@ -39,6 +39,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
             for shard, worker in zip(manifest.shards, manifest.workers, strict=True)
         ],
     }
+    if manifest.missing_workers:
+        body["missing_workers"] = list(manifest.missing_workers)
     return json.dumps(body, indent=2, sort_keys=True).encode() + b"\n"
 
 
@@ -69,6 +71,7 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
         index_sha256=str(index["sha256"]),
         tensors=int(body["tensors"]),
         tensor_bytes=int(body["tensor_bytes"]),
+        missing_workers=tuple(int(worker) for worker in body.get("missing_workers", ())),
         metrics={str(key): float(value) for key, value in body["metrics"].items()},
     )
 

@@ -4,7 +4,7 @@
 - every request is resolved once, whatever happens to the coordinator and the network. A save within `save_s`, a restore
   within `restore_s + silence_s`, both counted from the request or from joining, whichever is later; sooner when the
   coordinator is silent for `silence_s` or cannot be joined within `join_s`;
-- a save whose shard was handed in and whose outcome was not learnt ends with OutcomeUnknown, never with a guess;
+- a save whose outcome was not learnt ends with an error that does not say that it was not committed;
 - what was staged for a save that came to nothing, and was not handed in, is discarded.
 """
 
@@ -76,9 +76,9 @@ class Agent:
         if self.standing is not Standing.JOINED:
             return None
         waits = [self._beat_at]
+        if self._saving.messages or self._restoring.message is not None:
+            waits.append(self._repeat_at)
         for side in (self._saving, self._restoring):
-            if side.message is not None:
-                waits.append(self._repeat_at)
             if side.current is not None:
                 waits += (side.current.give_up_at, self._unreachable_at(side.current.asked_at))
         return min(waits)
@@ -142,7 +142,7 @@ class Agent:
 
     def _repeat(self) -> None:
         self._repeat_at = self._outbox.now + self._deadlines.resend_s
-        for message in (self._saving.message, self._restoring.message):
+        for message in (*self._saving.messages, self._restoring.message):
             if message is not None:
                 self._outbox.tell(message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from distckpt.model import Cause, Shard
+from distckpt.model import Cause
 from distckpt.protocol.effects import DescribeSpecs, Discard, DropSnapshot, Proceed, Resolve, WriteShare
 from distckpt.protocol.events import Captured, SaveFailedLocally, SaveRequested, ShareFailed, ShareWritten
 from distckpt.protocol.machine import IllegalTransition, Machine
@@ -17,14 +17,16 @@ from distckpt.protocol.messages import (
     Decided,
     Describe,
     Failed,
+    NotWritten,
     Written,
 )
+from distckpt.protocol.plan import writers_of
 from distckpt.protocol.requests import Outbox, Request, Stage
 
 _TABLE: Mapping[Stage, tuple[Stage, ...]] = {
-    Stage.ASKED: (Stage.CAPTURING, Stage.WRITING, Stage.FAILED),
-    Stage.CAPTURING: (Stage.WRITING, Stage.FAILED),
-    Stage.WRITING: (Stage.WRITTEN, Stage.FAILED),
+    Stage.ASKED: (Stage.CAPTURING, Stage.WRITING, Stage.DONE, Stage.FAILED),
+    Stage.CAPTURING: (Stage.WRITING, Stage.DONE, Stage.FAILED),
+    Stage.WRITING: (Stage.WRITTEN, Stage.DONE, Stage.FAILED),
     Stage.WRITTEN: (Stage.DONE, Stage.FAILED),
     Stage.DONE: (),
     Stage.FAILED: (),
@@ -37,29 +39,34 @@ class SaveAsked(Request):
         super().__init__(
             Machine(f"request {asked.ordinal}, {what}", _TABLE, Stage.ASKED), asked.ordinal, what, now, patience_s
         )
-        self.announce = Announce(asked.ordinal, asked.step, asked.name, asked.digest, asked.own_bytes, asked.metrics)
+        self.announce = Announce(
+            asked.ordinal, asked.step, asked.name, asked.digest, asked.own_bytes, asked.metrics, asked.captured
+        )
         self.captured = asked.captured
-        self.own_bytes: tuple[int, ...] = ()
-        self.shard: Shard | None = None
+        self.decided: Decided | None = None
+        self.begun: set[int] = set()
+        self.ended: dict[int, Written | NotWritten] = {}
 
 
 class Saving:
-    """`current` is the outstanding save; `apology` tells the coordinator of one that failed here, until it answers."""
+    """`current` is the outstanding save; `apology` tells the coordinator of one that failed here, until it answers.
+
+    `_writing`: by round, the number of the request, and of the shares that are being written for it.
+    """
 
     def __init__(self, outbox: Outbox, patience_s: float) -> None:
         self.current: SaveAsked | None = None
         self.apology: Failed | None = None
         self._outbox = outbox
         self._patience_s = patience_s
-        self._writing: dict[int, int] = {}
+        self._writing: dict[int, tuple[int, set[int]]] = {}
 
     @property
-    def message(self) -> AgentMessage | None:
+    def messages(self) -> tuple[AgentMessage, ...]:
         """What is to be repeated. While this worker captures and writes it asks on: the round may be over."""
         if self.current is None:
-            return self.apology
-        shard = self.current.shard
-        return self.current.announce if shard is None else Written(self.current.round, shard)
+            return () if self.apology is None else (self.apology,)
+        return tuple(self.current.ended.values()) or (self.current.announce,)
 
     # ------------------------------------------------------------------------------------------------- from this worker
 
@@ -92,54 +99,66 @@ class Saving:
             self._apologise(Failed(0, event.ordinal, event.cause))
 
     def share_written(self, event: ShareWritten) -> None:
-        ordinal = self._writing.pop(event.round)
-        current = self.current
-        if current is None or current.round != event.round:
-            self._discard(event)
-            self._outbox.do(DropSnapshot(ordinal))
-            return
-        current.machine.go(Stage.WRITTEN, "the share is written", self._outbox.now)
-        current.shard = event.shard
-        self._outbox.tell(Written(event.round, event.shard))
+        if not self._end_writing(event.round, event.share, Written(event.round, event.share, event.shard)):
+            if event.shard.handle:
+                self._outbox.do(Discard(event.round, (event.shard.handle,)))
+        elif self.current is not None and self.current.stage is Stage.WRITING:
+            self.current.machine.go(Stage.WRITTEN, f"share {event.share} is written", self._outbox.now)
 
     def share_failed(self, event: ShareFailed) -> None:
-        ordinal = self._writing.pop(event.round)
-        if self.current is not None and self.current.round == event.round:
-            self.give_up(event.cause)
-        else:
-            self._outbox.do(DropSnapshot(ordinal))
+        self._end_writing(event.round, event.share, NotWritten(event.round, event.share, event.cause))
 
-    def _discard(self, event: ShareWritten) -> None:
-        if event.shard.handle:
-            self._outbox.do(Discard(event.round, (event.shard.handle,)))
+    def _end_writing(self, number: int, share: int, message: Written | NotWritten) -> bool:
+        """Reports what became of a share; False if its save is over, and nobody asks."""
+        ordinal, writing = self._writing[number]
+        writing.discard(share)
+        if not writing:
+            del self._writing[number]
+        current = self.current
+        if current is not None and current.round == number:
+            current.ended[share] = message
+            self._outbox.tell(message)
+            return True
+        if not writing:
+            self._outbox.do(DropSnapshot(ordinal))
+        return False
 
     # --------------------------------------------------------------------------------------------- from the coordinator
 
     def decide(self, message: Decided) -> None:
-        current = self._asked(message.ordinal)
-        if current is None:
+        """The decision, or (with more splits than before) more that this worker is to write."""
+        current = self.current
+        if current is None or current.ordinal != message.ordinal:
+            return
+        if current.decided is not None and len(message.splits) <= len(current.decided.splits):
             return
         current.round = message.round
-        current.own_bytes = message.own_bytes
+        current.decided = message
         if current.captured:
             self._write(current)
-            return
-        current.machine.go(Stage.CAPTURING, "decided", self._outbox.now)
-        self._outbox.do(Proceed(current.ordinal))
+        elif current.stage is Stage.ASKED:
+            current.machine.go(Stage.CAPTURING, "decided", self._outbox.now)
+            self._outbox.do(Proceed(current.ordinal))
 
     def _write(self, current: SaveAsked) -> None:
-        current.machine.go(Stage.WRITING, "decided and captured", self._outbox.now)
-        self._writing[current.round] = current.ordinal
-        self._outbox.do(WriteShare(current.round, current.ordinal, current.announce.step, current.own_bytes))
+        """Begins what is this worker's to write, except what others were given meanwhile."""
+        decided = current.decided
+        assert decided is not None, "nothing is written before the decision"
+        if current.stage in (Stage.ASKED, Stage.CAPTURING):
+            current.machine.go(Stage.WRITING, "decided and captured", self._outbox.now)
+        given_up = {split.share for split in decided.splits}
+        for share, writer in enumerate(writers_of(len(decided.own_bytes), decided.splits)):
+            if writer == self._outbox.me.worker and share not in given_up and share not in current.begun:
+                current.begun.add(share)
+                self._writing.setdefault(current.round, (current.ordinal, set()))[1].add(share)
+                self._outbox.do(
+                    WriteShare(current.round, current.ordinal, decided.step, share, decided.own_bytes, decided.splits)
+                )
 
     def describe(self, message: Describe) -> None:
-        if self._asked(message.ordinal) is not None:
-            self._outbox.do(DescribeSpecs(message.round, message.ordinal))
-
-    def _asked(self, ordinal: int) -> SaveAsked | None:
-        """The outstanding save, if it is this one and nothing is decided yet."""
         current = self.current
-        return current if current is not None and current.ordinal == ordinal and current.stage is Stage.ASKED else None
+        if current is not None and current.ordinal == message.ordinal and current.stage is Stage.ASKED:
+            self._outbox.do(DescribeSpecs(message.round, message.ordinal))
 
     def commit(self, message: Committed) -> None:
         if self.current is not None and self.current.ordinal == message.ordinal:
@@ -154,15 +173,17 @@ class Saving:
     # -------------------------------------------------------------------------------------------------------- the end
 
     def give_up(self, cause: Cause) -> None:
-        """Ends the outstanding save without the coordinator. Once the share is handed in, only "unknown" is true."""
+        """Ends the outstanding save without the coordinator. Once a share is handed in only "unknown" is true, and
+        before that nothing that says that it was not committed: the others can do it without this worker.
+        """
         current = self.current
         if current is None:
             return
-        if current.stage is Stage.WRITTEN:
-            told = f"{cause.message}; its share was handed in, so it may be committed or not: look before you act"
-            cause = replace(cause, kind="OutcomeUnknown", message=told)
-        else:
+        if current.stage is not Stage.WRITTEN:
             self._apologise(Failed(current.round, current.ordinal, cause))
+        if current.stage is Stage.WRITTEN or cause.kind == "DeadlineExceeded":
+            told = f"{cause.message}; the others may have committed it or not: look before you act"
+            cause = replace(cause, kind="OutcomeUnknown", message=told)
         self._resolve(current, cause)
 
     def _apologise(self, apology: Failed) -> None:

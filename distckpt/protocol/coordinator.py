@@ -2,7 +2,8 @@
 
 `handle(event, now)` is the only mutator; see events.py and effects.py for what the caller owes. Promised:
 - one outcome per request: who asks again is answered as before, also after the round is over;
-- a commit is ordered only when every worker has announced this same save and handed in its own shard for this round;
+- a commit is ordered only when every worker that is not lost has announced this same save, and shards that hold every
+  tensor once have been handed in for this round by those whose they are to write;
 - a round that cannot be completed is aborted on all workers at once, with the cause, and its staged files discarded;
 - a commit that was ordered is ended by its outcome alone, by no timer and no lost worker.
 """
@@ -180,12 +181,12 @@ class Coordinator:
         self._lost(member, "")
 
     def _lost(self, member: Member, why: str) -> None:
-        """`member` is not there any more: a round that is not complete is over."""
+        """`member` is not there any more."""
         text = f"{member.describe(self._desk.now)} {why}".rstrip()
         current = self._rounds.current
         self._desk.log("info" if current is None else "warning", text)
         if current is not None and not current.is_committing:
-            self._rounds.abort(Cause("WorkerLost", f"{current.gathering.what}: {text}", member.worker))
+            self._rounds.lose(member, Cause("WorkerLost", f"{current.gathering.what}: {text}", member.worker))
 
     # ------------------------------------------------------------------------------------------------ time and the end
 
@@ -238,6 +239,7 @@ class Coordinator:
         messages.Announce: lambda self, member, message: self._rounds.announce(member, message),
         messages.Described: lambda self, member, message: self._rounds.describe(member, message),
         messages.Written: lambda self, member, message: self._rounds.write(member, message),
+        messages.NotWritten: lambda self, member, message: self._rounds.not_written(member, message),
         messages.Failed: lambda self, member, message: self._rounds.fail(member, message),
         messages.RestoreRequest: lambda self, member, message: self._rounds.restore(member, message),
         messages.Verified: lambda self, member, message: self._rounds.verify(member, message),

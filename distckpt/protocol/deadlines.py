@@ -12,6 +12,8 @@ class Deadlines:
     `silence_s`: a worker not heard of for this long is lost. `disconnect_s`: a worker whose connection broke is lost if
     it has not spoken again after this. `join_s`: all workers must have joined by then. `announce_s`: from the first
     announcement (or restore request) of a round to the last. `write_s`: from the decision to the last share.
+    `straggler_s`: a share that takes longer than this, and twice as long as the slowest that is in, is given to those
+    who are done.
     `commit_s`: from the last share to the commit. `restore_s`: from a restore's first request to its decision.
     """
 
@@ -22,6 +24,7 @@ class Deadlines:
     join_s: float = 120.0
     announce_s: float = 60.0
     write_s: float = 600.0
+    straggler_s: float = 60.0
     commit_s: float = 120.0
     restore_s: float = 600.0
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distckpt.model import NO_METRICS, Cause, Shard
+from distckpt.model import NO_METRICS, Cause, Shard, Split
 from distckpt.protocol.messages import AgentEnvelope, Committed, CoordinatorEnvelope, RestoreDecided
 
 # ------------------------------------------------------------------------------------------------------------ from both
@@ -56,7 +56,8 @@ class CheckProbe:
 class Commit:
     """Check the shards' sizes, write index and manifest, append COMMIT, publish, apply retention.
 
-    `shards[i]` is worker i's. Outcome: CommitDone or CommitFailed; nothing else ends the round.
+    `shards` hold every tensor once; a worker may have several, or none. `missing` are the workers whose own state (what
+    is not the same on all) is not in them. Outcome: CommitDone or CommitFailed; nothing else ends the round.
     """
 
     round: int
@@ -64,6 +65,7 @@ class Commit:
     name: str
     shards: tuple[Shard, ...]
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +106,22 @@ class DescribeSpecs:
 
 @dataclass(frozen=True, slots=True)
 class WriteShare:
-    """Write this worker's share of `plan(specs, own_bytes)` from the snapshot. Outcome: ShareWritten or ShareFailed."""
+    """Write share number `share` of `plan(specs, own_bytes, splits)` from the snapshot; with a share of the first
+    numbers, one for each worker, goes what only this worker has. Outcome: ShareWritten or ShareFailed.
+    """
 
     round: int
     ordinal: int
     step: int
+    share: int
     own_bytes: tuple[int, ...]
+    splits: tuple[Split, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DropSnapshot:
-    """The snapshot of save `ordinal` is not needed any more. Said once of each that was captured, after its WriteShare
-    (if there was one) has its outcome.
+    """The snapshot of save `ordinal` is not needed any more. Said once of each that was captured, after each WriteShare
+    of it has its outcome.
     """
 
     ordinal: int

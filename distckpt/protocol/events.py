@@ -178,9 +178,10 @@ class SpecsGiven:
 
 @dataclass(frozen=True, slots=True)
 class ShareWritten:
-    """The outcome of WriteShare: this worker's shard is durable in staging."""
+    """The outcome of WriteShare: the shard is durable in staging."""
 
     round: int
+    share: int
     shard: Shard
 
 
@@ -189,6 +190,7 @@ class ShareFailed:
     """The outcome of WriteShare: it could not be written, and nothing of it is left."""
 
     round: int
+    share: int
     cause: Cause
 
 

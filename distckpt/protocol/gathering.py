@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distckpt.model import Cause
-from distckpt.protocol.effects import Commit, Quarantine
+from distckpt.protocol.effects import Commit, Discard, Quarantine
 from distckpt.protocol.membership import Member, Membership, Presence
 from distckpt.protocol.messages import CoordinatorMessage
 
 NAMED_MAX = 4  # workers described in one message; more do not fit on a screen
 
-Orders = Sequence[tuple[Member, CoordinatorMessage] | Commit | Quarantine]
+Orders = Sequence[tuple[Member, CoordinatorMessage] | Commit | Discard | Quarantine]
 """What a round wants the coordinator to do: tell a member something, or have something done."""
 
 
@@ -51,14 +51,33 @@ class Gathering:
     def absent(self) -> list[int]:
         return [worker for worker in range(self.members.world_size) if worker not in self.ordinals]
 
-    def check_absent(self, now: float) -> None:
-        """Raises GiveUp if someone who is still awaited has left or is lost."""
+    @property
+    def lost(self) -> list[int]:
+        """Whoever is lost, whether it had come or not."""
+        return [worker for worker in range(self.members.world_size) if self._is(worker, Presence.LOST)]
+
+    def _is(self, worker: int, presence: Presence) -> bool:
+        member = self.members.of(worker)
+        return member is not None and member.presence is presence
+
+    def check_left(self, now: float) -> None:
+        """Raises GiveUp if someone who is still awaited has left."""
         for worker in self.absent:
-            member = self.members.of(worker)
-            if member is not None and member.presence is Presence.LEFT:
-                raise GiveUp("WorkerMissing", f"{self.what}: {member.describe(now)} and will not come", worker)
-            if member is not None and member.presence is Presence.LOST:
-                raise GiveUp("WorkerLost", f"{self.what}: {member.describe(now)} is lost", worker)
+            if self._is(worker, Presence.LEFT):
+                raise self._gone(worker, "WorkerMissing", "and will not come", now)
+
+    def check_lost(self, now: float) -> None:
+        """Raises GiveUp if someone is lost."""
+        for worker in self.lost:
+            raise self._gone(worker, "WorkerLost", "is lost", now)
+
+    def _gone(self, worker: int, kind: str, how: str, now: float) -> GiveUp:
+        return GiveUp(kind, f"{self.what}: {self.members.describe(worker, now)} {how}", worker)
+
+    def hurry(self, until: float) -> None:
+        """Someone is lost: the others, if they are at the same thing, are here by `until`."""
+        self._announce_until = min(self._announce_until, until)
+        self.until = min(self.until, until)
 
     def check_time(self, now: float) -> None:
         """Raises GiveUp if those who are absent have had their time."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, TensorSpec
+from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, Split, TensorSpec
 
 # ------------------------------------------------------------------------------------------------- agent -> coordinator
 
@@ -75,7 +75,8 @@ class Announce:
     """This worker's training thread called save for `step` (its request number `ordinal`).
 
     `digest` is of the specs of the replicated tensors, the same on all workers if their models are. `own_bytes` is how
-    much this worker has to write that only it has. `name` is the checkpoint's prefix below the directory.
+    much this worker has to write that only it has. `name` is the checkpoint's prefix below the directory. `captured`:
+    the values are taken; where taking them runs collectives, that needs all workers and comes after the decision.
     """
 
     ordinal: int
@@ -84,6 +85,7 @@ class Announce:
     digest: str
     own_bytes: int
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
+    captured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,20 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """This worker's share is durable in staging."""
+    """Share number `share`, which is this worker's to write, is durable in staging."""
 
     round: int
+    share: int
     shard: Shard
+
+
+@dataclass(frozen=True, slots=True)
+class NotWritten:
+    """This worker could not write share number `share`. It still holds the values, and waits for the outcome."""
+
+    round: int
+    share: int
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +150,9 @@ class Leave:
     cause: Cause | None = None
 
 
-AgentMessage = Join | Heartbeat | Announce | Described | Written | Failed | RestoreRequest | Verified | Leave
+AgentMessage = (
+    Join | Heartbeat | Announce | Described | Written | NotWritten | Failed | RestoreRequest | Verified | Leave
+)
 
 # ------------------------------------------------------------------------------------------------- coordinator -> agent
 
@@ -160,15 +174,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """All workers announced `step`: this is round `round`. `ordinal` is the receiver's own.
+    """All workers that can announced `step`: this is round `round`. `ordinal` is the receiver's own.
 
     The plan follows from this alone: replicated specs, `own_bytes[i]` of worker i; there are `len(own_bytes)` workers.
+    Said again with more `splits` when a share is given up; no split is ever taken back.
     """
 
     round: int
     ordinal: int
     step: int
     own_bytes: tuple[int, ...]
+    splits: tuple[Split, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distckpt.model import Cause
+from distckpt.protocol.messages import Aborted, Committed
 
 ENDED_ROUNDS_MAX = 16  # a shard of a round that ended longer ago is left to the next generation's recovery
 
@@ -14,16 +15,23 @@ End = Literal["committed", "aborted", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A round that was given up before all had come: who comes late to the same thing is told so, once.
+    """A round that ended before all had come: who comes late to the same thing is told so, once.
 
-    `subjects`: what the round was about (empty: whatever is asked next). `owed`: the workers that were not told.
+    `outcome`: why it was given up, or that it was committed without them. `subjects`: what the round was about (empty:
+    whatever is asked next). `owed`: the workers that were not told.
     """
 
     round: int
-    cause: Cause
+    outcome: Cause | Committed
     subjects: frozenset[str]
     owed: frozenset[int]
     expires_at: float
+
+    def answer(self, ordinal: int) -> Aborted | Committed:
+        """To the request `ordinal`."""
+        if isinstance(self.outcome, Cause):
+            return Aborted(self.round, ordinal, self.outcome)
+        return replace(self.outcome, ordinal=ordinal)
 
     def concerns(self, worker: int, subject: str, now: float) -> bool:
         return worker in self.owed and now < self.expires_at and (not self.subjects or subject in self.subjects)
@@ -31,17 +39,19 @@ class Verdict:
 
 class Outcomes:
     def __init__(self) -> None:
-        self._ended: dict[int, End] = {}
+        self._ended: dict[int, tuple[End, frozenset[str]]] = {}
         self._verdict: Verdict | None = None
 
-    def record(self, number: int, end: End) -> None:
-        self._ended[number] = end
+    def record(self, number: int, end: End, kept: frozenset[str]) -> None:
+        """`kept`: the staged files that its commit names."""
+        self._ended[number] = end, kept
         if len(self._ended) > ENDED_ROUNDS_MAX:
             del self._ended[next(iter(self._ended))]
 
-    def was_aborted(self, number: int) -> bool:
-        """True if it is certain that nothing of this round was committed."""
-        return self._ended.get(number) == "aborted"
+    def is_useless(self, number: int, handle: str) -> bool:
+        """True if it is certain that nothing was or will be committed that names `handle`, staged for this round."""
+        end, kept = self._ended.get(number, ("unknown", frozenset()))
+        return end == "aborted" or (end == "committed" and handle not in kept)
 
     def owe(self, verdict: Verdict) -> None:
         self._verdict = verdict

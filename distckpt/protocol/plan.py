@@ -4,16 +4,19 @@ Whole tensors go to the least loaded worker, largest first. Only a divisible ten
 cut, along its first axis, and then into as few slices as keep the balance: TensorFlow reads a sliced tensor 4 to 8
 times slower than a whole one. All arithmetic is of integers, and every tie is broken by name and index, so that no two
 workers can come to different plans.
+
+Shares are numbered. Share i is worker i's, as far as there are workers; a share whose writer died, hangs or failed is
+given up and split, piece by piece and by the same rules, into new shares of others, which take the next numbers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from distckpt.model import Extent, Piece, Share, TensorSpec
+from distckpt.model import Extent, Piece, Share, Split, TensorSpec
 
 SLACK_PERCENT = 2  # how far above a fair share a worker may come if that saves a slice
 
@@ -40,13 +43,46 @@ class _Unit(NamedTuple):
         return -self.minus_bytes
 
 
-def plan(specs: Sequence[TensorSpec], own_bytes: Sequence[int]) -> tuple[Share, ...]:
-    """One share per worker: every tensor of `specs` exactly once, the load as even as it can be.
+def plan(specs: Sequence[TensorSpec], own_bytes: Sequence[int], splits: Sequence[Split] = ()) -> tuple[Share, ...]:
+    """One share per worker, then those of each split, by number: a share that is split holds what its parts hold.
 
-    `specs` are the replicated tensors, in any order; `own_bytes[i]` is what only worker i writes, counted first. The
-    parts of a larger tensor (specs of one name with `part`) stay together: the piece of that name stands for all of
-    them. Raises ValueError if two specs are the same thing, or there is no worker.
+    Without what is split, or without the parts, every tensor of `specs` is there exactly once, and the load as even as
+    it can be. `specs` are the replicated tensors, in any order; `own_bytes[i]` is what only worker i writes, counted
+    first. The parts of a larger tensor (specs of one name with `part`) stay together: the piece of that name stands for
+    all of them. Raises ValueError if two specs are the same thing, or there is no worker.
     """
+    shares = [Share(worker, pieces) for worker, pieces in enumerate(_spread(specs, own_bytes))]
+    rows = {spec.name: spec.shape[0] if spec.divisible else 1 for spec in specs}
+    for split in splits:
+        parts = _spread_again(shares[split.share].pieces, rows, len(split.writers))
+        shares += [Share(worker, pieces) for worker, pieces in zip(split.writers, parts, strict=True)]
+    return tuple(shares)
+
+
+def writers_of(workers: int, splits: Sequence[Split]) -> tuple[int, ...]:
+    """Who writes each share of such a plan, by its number."""
+    return (*range(workers), *(writer for split in splits for writer in split.writers))
+
+
+def _spread_again(pieces: Sequence[Piece], rows: Mapping[str, int], writers: int) -> list[tuple[Piece, ...]]:
+    """Spreads what was one worker's over `writers` others; `rows` is how many each whole tensor may be cut into."""
+    given_up = {piece.tensor: piece for piece in pieces}
+    lengths = {piece.tensor: rows[piece.tensor] if piece.rows is None else piece.rows.length for piece in pieces}
+    specs = [
+        TensorSpec(name, 0, (lengths[name],), piece.size_bytes, divisible=True) for name, piece in given_up.items()
+    ]
+    return [tuple(_within(given_up[part.tensor], part) for part in own) for own in _spread(specs, [0] * writers)]
+
+
+def _within(whole: Piece, part: Piece) -> Piece:
+    """`part`, whose rows count from the first row of `whole`, with rows that count from the tensor's first."""
+    if part.rows is None or whole.rows is None:
+        return Piece(part.tensor, part.size_bytes, whole.rows if part.rows is None else part.rows)
+    return Piece(part.tensor, part.size_bytes, Extent(whole.rows.start + part.rows.start, part.rows.length))
+
+
+def _spread(specs: Sequence[TensorSpec], own_bytes: Sequence[int]) -> list[tuple[Piece, ...]]:
+    """The pieces of each worker."""
     units = _units(specs)
     loads = list(own_bytes)
     if not loads:
@@ -58,7 +94,7 @@ def plan(specs: Sequence[TensorSpec], own_bytes: Sequence[int]) -> tuple[Share, 
     _place_whole([unit for unit in units if unit.name not in cut_names], loads, pieces)
     for unit in to_cut:
         _place_rows(unit, _rows_each(unit, loads, total), loads, pieces)
-    return tuple(Share(worker, tuple(sorted(own, key=_piece_key))) for worker, own in enumerate(pieces))
+    return [tuple(sorted(own, key=_piece_key)) for own in pieces]
 
 
 def _units(specs: Sequence[TensorSpec]) -> list[_Unit]:

@@ -63,6 +63,7 @@ class RestoreRound:
     kind: Kind = "restore"
     is_committing = False
     handles: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
 
     def __init__(self, number: int, first: RestoreRequest, gathering: Gathering, deadlines: Deadlines) -> None:
         self.number = number
@@ -126,7 +127,8 @@ class RestoreRound:
         if message.selector != self.selector:
             who = ", ".join(f"worker {w} restores {s!r}" for w, s in sorted(self._asked.items()))
             raise GiveUp("StepMismatch", f"workers do not restore the same: {who}", member.worker)
-        self.gathering.check_absent(now)
+        self.gathering.check_left(now)
+        self.gathering.check_lost(now)
         if not self.gathering.all_came:
             return []
         self._left = candidates(self.selector, checkpoints)

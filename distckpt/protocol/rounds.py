@@ -22,6 +22,7 @@ from distckpt.protocol.messages import (
     Committed,
     Described,
     Failed,
+    NotWritten,
     RestoreRequest,
     Verified,
     Written,
@@ -67,6 +68,8 @@ class Rounds:
         member.doing = f"announced the save of step {message.step}"
         if not self._is_welcome(member, message.ordinal, "save", subject_of(message)):
             return
+        if isinstance(self.current, SaveRound) and not self.current.may_come(member, message):
+            return  # it will be repeated, and comes to the next round
         if self.current is None:
             self._numbers += 1
             gathering = self._gathering(f"save of step {message.step}")
@@ -94,11 +97,13 @@ class Rounds:
         """True if the request may come to the open round, or open one. False: it was answered, or will be repeated."""
         if self._is_settled(member, ordinal, kind) or (self.current is not None and self.current.kind != kind):
             return False
-        if self.current is not None and self.current.ordinals.get(member.worker, ordinal) < ordinal:
+        if self.current is not None and _asked_before(self.current, member, ordinal):
             if self.current.is_committing:
                 return False
             text = f"{self.current.gathering.what}: worker {member.worker} gave it up and asks for another"
-            self.abort(Cause("SaveAborted", text, member.worker))
+            self.give_up(member, Cause("SaveAborted", text, member.worker))
+            if self.current is not None:
+                return False
         current = self.current
         if current is not None and (member.worker in current.ordinals or subject in current.subjects):
             return True
@@ -115,7 +120,7 @@ class Rounds:
         """True if the request came too late to a round that was given up, or after the end, and was told so."""
         verdict = self._outcomes.take_verdict(member.worker, subject, self._desk.now)
         if verdict is not None:
-            self._desk.answer(member, kind, Aborted(verdict.round, ordinal, verdict.cause))
+            self._desk.answer(member, kind, verdict.answer(ordinal))
         elif self.closed:
             self._desk.answer(member, kind, Aborted(0, ordinal, CLOSED))
         return verdict is not None or self.closed
@@ -131,16 +136,28 @@ class Rounds:
         current = self._open_save(message.round)
         if current is not None:
             member.doing = f"wrote its share of step {current.step}"
-            self._advance(lambda: current.written(member.worker, message.shard, self._desk.now))
+            self._advance(lambda: current.written(member.worker, message.share, message.shard, self._desk.now))
             return
-        answer = member.answers.get("save")
-        if answer is not None and answer.round == message.round:
-            self._desk.say(member, answer)
+        self._tell_end(member, message.round)
         self.discard_late(message)
 
+    def not_written(self, member: Member, message: NotWritten) -> None:
+        current = self._open_save(message.round)
+        if current is not None:
+            member.doing = f"could not write its share of step {current.step}"
+            self._advance(lambda: current.not_written(member.worker, message.share, message.cause, self._desk.now))
+            return
+        self._tell_end(member, message.round)
+
+    def _tell_end(self, member: Member, number: int) -> None:
+        """Says the outcome of round `number` again, if it was the member's last."""
+        answer = member.answers.get("save")
+        if answer is not None and answer.round == number:
+            self._desk.say(member, answer)
+
     def discard_late(self, message: Written) -> None:
-        """Removes a shard that was handed in after its round was aborted."""
-        if self._outcomes.was_aborted(message.round):
+        """Removes a shard that was handed in after its round was aborted, or committed without it."""
+        if self._outcomes.is_useless(message.round, message.shard.handle):
             self._discard(message.round, (message.shard.handle,))
 
     def _discard(self, number: int, handles: Sequence[str]) -> None:
@@ -204,6 +221,8 @@ class Rounds:
         shown = replace(event.checkpoint, files=())
         inactive = event.retired + event.preserved
         committed = {w: Committed(current.number, o, shown, inactive) for w, o in current.ordinals.items()}
+        without = Committed(current.number, 0, shown, inactive)
+        self._owe(current.number, without, current.subjects, frozenset(current.gathering.absent))
         self._end(current, "committed", committed)
 
     def commit_failed(self, event: CommitFailed) -> None:
@@ -223,13 +242,29 @@ class Rounds:
             self._desk.say(member, answer)
         if answer is not None or message.ordinal < member.last_ordinal("save") or self.committing:
             return
-        if self.current is not None and _concerns(self.current, member.worker, message):
-            self.abort(message.cause)
+        if self.current is not None and _concerns(self.current, member, message):
+            self.give_up(member, message.cause)
         elif message.round == 0:
             others = frozenset(range(self._members.world_size)) - {member.worker}
             self._owe(0, message.cause, frozenset(), others)
         if member.answer_to(message.ordinal) is None:
             self._desk.answer(member, "save", Aborted(message.round, message.ordinal, message.cause))
+
+    def give_up(self, member: Member, cause: Cause) -> None:
+        """`member` does not take part in the open round any more: the others go on, or it is aborted."""
+        current = self.current
+        if isinstance(current, SaveRound):
+            self._advance(lambda: current.gave_up(member.worker, cause, self._desk.now))
+        else:
+            self.abort(cause)
+
+    def lose(self, member: Member, cause: Cause) -> None:
+        """`member` is not there any more: the others go on, or the open round is aborted."""
+        current = self.current
+        if isinstance(current, SaveRound):
+            self._advance(lambda: current.lose(member, cause, self._desk.now))
+        else:
+            self.abort(cause)
 
     def abort(self, cause: Cause) -> None:
         """Gives the open round up, on all workers, at once."""
@@ -246,14 +281,14 @@ class Rounds:
         if self.current is not None and not self.committing:
             self._end(self.current, "unknown", _aborted(self.current, cause))
 
-    def _owe(self, number: int, cause: Cause, subjects: frozenset[str], owed: frozenset[int]) -> None:
+    def _owe(self, number: int, outcome: Cause | Committed, subjects: frozenset[str], owed: frozenset[int]) -> None:
         if owed:
             expires_at = self._desk.now + self._deadlines.announce_s
-            self._outcomes.owe(Verdict(number, cause, subjects, owed, expires_at))
+            self._outcomes.owe(Verdict(number, outcome, subjects, owed, expires_at))
 
     def _end(self, current: Round, end: End, answers: Mapping[int, Answer]) -> None:
         current.end(end, self._desk.now)
-        self._outcomes.record(current.number, end)
+        self._outcomes.record(current.number, end, current.kept)
         self.current = None
         for worker, answer in answers.items():
             self._desk.answer(current.gathering.parties[worker], current.kind, answer)
@@ -263,9 +298,17 @@ def _aborted(current: Round, cause: Cause) -> dict[int, Answer]:
     return {worker: Aborted(current.number, ordinal, cause) for worker, ordinal in current.ordinals.items()}
 
 
-def _concerns(current: Round, worker: int, message: Failed) -> bool:
+def _concerns(current: Round, member: Member, message: Failed) -> bool:
     """True if `message` is about this round: by its number, by the request, or (a save) by not coming to it."""
+    party = current.gathering.parties.get(member.worker)
+    if party is None:
+        return current.kind == "save" and current.is_gathering and not message.round
     if message.round:
-        return message.round == current.number
-    absent_from_save = current.kind == "save" and current.is_gathering and worker not in current.ordinals
-    return absent_from_save or current.ordinals.get(worker) == message.ordinal
+        return party is member and message.round == current.number
+    return party is member and current.ordinals[member.worker] == message.ordinal
+
+
+def _asked_before(current: Round, member: Member, ordinal: int) -> bool:
+    """True if `member` came to this round with an earlier request."""
+    came = current.gathering.parties.get(member.worker) is member
+    return came and current.ordinals[member.worker] < ordinal

@@ -2,20 +2,25 @@
 
 Everything that decides whether a save may be committed stands in this file. The round knows only current members: the
 coordinator has sorted out unknown incarnations, repeated requests and other rounds' messages before it calls.
+
+A worker that is lost, late or cannot write costs the save nothing as long as the chief and those who have announced it
+hold the same values: its share is given up and split among them. The chief cannot be done without.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 
-from distckpt.model import CHIEF, Shard, TensorSpec
+from distckpt.model import CHIEF, Cause, Shard, TensorSpec
 from distckpt.protocol.deadlines import Deadlines
-from distckpt.protocol.effects import Commit
+from distckpt.protocol.effects import Commit, Discard
 from distckpt.protocol.gathering import Gathering, GiveUp, Orders
 from distckpt.protocol.machine import Machine
-from distckpt.protocol.membership import Kind, Member
+from distckpt.protocol.membership import Kind, Member, Presence
 from distckpt.protocol.messages import Announce, Decided, Describe
 from distckpt.protocol.plan import first_difference
+from distckpt.protocol.shares import Shares
 
 
 class SaveState(Enum):
@@ -44,11 +49,13 @@ class SaveRound:
         self.name = first.name
         self.gathering = gathering
         self.machine = Machine(f"save round {number}", _TABLE, SaveState.GATHERING)
-        self.shards: dict[int, Shard] = {}
-        self._write_s = deadlines.write_s
+        self.shares = Shares(gathering.members.world_size, gathering.opened_at)
+        self._deadlines = deadlines
         self._decided_at = gathering.opened_at
         self._announced: dict[int, Announce] = {}
         self._asked: dict[int, tuple[TensorSpec, ...] | None] = {}
+        self._failed: set[int] = set()
+        self._kept: frozenset[str] = frozenset()
 
     @property
     def state(self) -> SaveState:
@@ -73,19 +80,36 @@ class SaveRound:
 
     @property
     def handles(self) -> tuple[str, ...]:
-        return tuple(shard.handle for shard in self.shards.values())
+        """Of all that was handed in."""
+        return tuple(shard.handle for shard in self.shares.shards.values())
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The handles that the commit names; empty before it is ordered."""
+        return self._kept
 
     @property
     def deadline(self) -> float | None:
         """When the round is to be looked at. A commit that has begun has none: only its outcome ends it."""
         if self.is_committing:
             return None
-        return self._decided_at + self._write_s if self.state is SaveState.WRITING else self.gathering.until
+        if self.state is not SaveState.WRITING:
+            return self.gathering.until
+        write_until = self._decided_at + self._deadlines.write_s
+        return min([write_until, *self._late_at().values()]) if self._idle else write_until
 
     def end(self, why: str, now: float) -> None:
         self.machine.go(SaveState.ENDED, why, now)
 
     # ------------------------------------------------------------------------------------------------------- gathering
+
+    def may_come(self, member: Member, message: Announce) -> bool:
+        """Whether this announcement is for this round. One that comes when it is decided has to be of the same save."""
+        party = self.gathering.parties.get(member.worker)
+        if party is not None or self.is_gathering:
+            return party is member or party is None
+        digests = {said.digest for said in self._announced.values()}
+        return subject_of(message) in self.subjects and message.digest in digests and message.captured
 
     def announce(self, member: Member, message: Announce, now: float) -> Orders:
         """Takes an announcement, first or repeated. Raises GiveUp if the workers cannot be at the same save."""
@@ -93,9 +117,11 @@ class SaveRound:
             return self._again(member.worker)
         self._announced[member.worker] = message
         self.gathering.come(member, message.ordinal)
+        if not self.is_gathering:  # it was lost, and is back
+            return self._again(member.worker)
         self._check_same_step(member.worker, message)
-        self.gathering.check_absent(now)
-        return self._all_announced(now) if self.gathering.all_came else []
+        self.gathering.check_left(now)
+        return self._gathered(now)
 
     def _check_same_step(self, worker: int, message: Announce) -> None:
         if (message.step, message.name) == (self.step, self.name):
@@ -107,9 +133,20 @@ class SaveRound:
         )
         raise GiveUp("StepMismatch", f"workers are not at the same save: {who}", worker)
 
-    def _all_announced(self, now: float) -> Orders:
+    def _gathered(self, now: float) -> Orders:
+        """Decides if all are here but those who are lost."""
+        lost = self.gathering.lost
+        if lost and (CHIEF in lost or not all(said.captured for said in self._announced.values())):
+            self.gathering.check_lost(now)
+        if set(self.gathering.absent) - set(lost):
+            if lost:
+                self.gathering.hurry(now + self._deadlines.disconnect_s)
+            return []
+        return self._all_announced(lost, now)
+
+    def _all_announced(self, lost: list[int], now: float) -> Orders:
         firsts: dict[str, int] = {}
-        for worker in sorted(self._announced):
+        for worker in sorted(self._announced.keys() - set(lost)):
             firsts.setdefault(self._announced[worker].digest, worker)
         if len(firsts) > 1:
             self.machine.go(SaveState.DESCRIBING, f"{len(firsts)} digests", now)
@@ -117,7 +154,8 @@ class SaveRound:
             return [self._describe(worker) for worker in self._asked]
         self.machine.go(SaveState.WRITING, "all announced", now)
         self._decided_at = now
-        return [self._decided(worker) for worker in self.ordinals]
+        self.shares = Shares(self.shares.workers, now)
+        return self._give_up(lost, self._present, now) or self._tell_all()
 
     def _again(self, worker: int) -> Orders:
         if self.state is SaveState.WRITING:
@@ -126,9 +164,13 @@ class SaveRound:
             return [self._describe(worker)]
         return []
 
+    def _tell_all(self) -> Orders:
+        return [self._decided(worker) for worker in self.ordinals]
+
     def _decided(self, worker: int) -> tuple[Member, Decided]:
-        own_bytes = tuple(self._announced[other].own_bytes for other in sorted(self._announced))
-        decided = Decided(self.number, self.ordinals[worker], self.step, own_bytes)
+        said = self._announced
+        own_bytes = tuple(said[other].own_bytes if other in said else 0 for other in range(self.shares.workers))
+        decided = Decided(self.number, self.ordinals[worker], self.step, own_bytes, self.shares.splits)
         return self.gathering.parties[worker], decided
 
     def _describe(self, worker: int) -> tuple[Member, Describe]:
@@ -147,33 +189,122 @@ class SaveRound:
 
     # --------------------------------------------------------------------------------------------------------- writing
 
-    def written(self, worker: int, shard: Shard, now: float) -> Orders:
-        """Takes a shard; the last one of all gives the Commit. Raises GiveUp for a shard that is not the sender's."""
-        if self.state is not SaveState.WRITING or worker in self.shards:
+    def written(self, worker: int, share: int, shard: Shard, now: float) -> Orders:
+        """Takes a shard; the one that makes the save complete gives the Commit. Raises GiveUp for a shard that is not
+        the sender's.
+        """
+        if self.is_committing:
+            return self._useless(shard.handle)
+        if self.state is not SaveState.WRITING:
             return []
-        if shard.worker != worker:
+        if share in self.shares.shards:
+            return self._again(worker) if self.shares.awaited_of(worker) else []
+        if shard.worker != worker or not self.shares.is_of(share, worker):
             raise GiveUp("WriteFailed", f"worker {worker} handed in a shard of worker {shard.worker}", worker)
-        self.shards[worker] = shard
-        if len(self.shards) < len(self.ordinals):
-            return []
+        self.shares.hand_in(share, shard, now)
+        return [] if self.shares.awaited else self._complete(now)
+
+    def _complete(self, now: float) -> Orders:
         self.machine.go(SaveState.COMMITTING, "all shards are in", now)
-        shards = tuple(self.shards[other] for other in sorted(self.shards))
-        return [Commit(self.number, self.step, self.name, shards, self._announced[CHIEF].metrics)]
+        chosen = self.shares.chosen()
+        self._kept = frozenset(shard.handle for shard in chosen.values())
+        missing = [worker for worker in range(self.shares.workers) if worker not in chosen and self._had_own(worker)]
+        commit = Commit(
+            self.number, self.step, self.name, tuple(chosen.values()), self._announced[CHIEF].metrics, tuple(missing)
+        )
+        return [commit, *(order for handle in self.handles for order in self._useless(handle))]
+
+    def _had_own(self, worker: int) -> bool:
+        """Whether it had, or may have had, something to write that only it has."""
+        said = self._announced.get(worker)
+        return said is None or said.own_bytes > 0
+
+    def _useless(self, handle: str) -> Orders:
+        """A share came, and so did all of its parts: what the commit does not name is removed."""
+        return [Discard(self.number, (handle,))] if handle and handle not in self._kept else []
 
     # ---------------------------------------------------------------------------------------------------------- trouble
 
+    def not_written(self, worker: int, share: int, cause: Cause, now: float) -> Orders:
+        """`worker` could not write: the others shall. Raises GiveUp if nobody else can."""
+        if self.state is not SaveState.WRITING or not self.shares.is_of(share, worker):
+            return []
+        if self.shares.is_settled(share):
+            return self._again(worker)
+        self._failed.add(worker)
+        return self._without(worker, [share], cause, now)
+
+    def gave_up(self, worker: int, cause: Cause, now: float) -> Orders:
+        """`worker` has ended its save. Raises GiveUp if the others cannot go on without it."""
+        if self.state is not SaveState.WRITING or not self._announced[worker].captured:
+            raise _given_up(cause)
+        self._failed.add(worker)
+        return self._without(worker, self.shares.awaited_of(worker), cause, now)
+
+    def lose(self, member: Member, cause: Cause, now: float) -> Orders:
+        """`member` is not there any more. Raises GiveUp if the others cannot go on without it."""
+        if self.is_gathering and member.presence is Presence.LOST and member.worker != CHIEF:
+            return self._gathered(now)
+        if self.state is not SaveState.WRITING:
+            raise _given_up(cause)
+        return self._without(member.worker, self.shares.awaited_of(member.worker), cause, now)
+
+    def _without(self, worker: int, shares: list[int], cause: Cause, now: float) -> Orders:
+        writers = [other for other in self._present if other != worker]
+        if worker == CHIEF or (shares and not writers):
+            raise _given_up(cause)
+        return self._give_up(shares, writers, now)
+
+    def _give_up(self, shares: Sequence[int], writers: list[int], now: float) -> Orders:
+        for share in shares:
+            self.shares.split(share, tuple(writers), now)
+        return self._tell_all() if shares else []
+
+    @property
+    def _present(self) -> list[int]:
+        """Who is there, holds the values, and has not failed."""
+        parties = sorted(self.gathering.parties.items())
+        here = [worker for worker, member in parties if member.presence is Presence.PRESENT]
+        return [worker for worker in here if worker not in self._failed]
+
+    @property
+    def _idle(self) -> list[int]:
+        """Who has written, and is done."""
+        done = {shard.worker for shard in self.shares.shards.values() if shard.handle}
+        done -= {self.shares.writers[share] for share in self.shares.awaited}
+        return [worker for worker in self._present if worker in done]
+
+    def _late_at(self) -> dict[int, float]:
+        """When each awaited share counts as late. What only the chief has is waited for until the end."""
+        awaited = (share for share in self.shares.awaited if share != CHIEF)
+        return {share: self.shares.late_at(share, self._deadlines.straggler_s) for share in awaited}
+
     def check_time(self, now: float) -> Orders:
         """Raises GiveUp if a deadline has passed."""
-        if self.state is SaveState.GATHERING:
+        if self.is_gathering:
+            if now >= self.gathering.until:
+                self.gathering.check_lost(now)
             self.gathering.check_time(now)
         elif self.state is SaveState.DESCRIBING and now >= self.gathering.until:
             silent = [worker for worker, specs in self._asked.items() if specs is None]
             raise self.gathering.blame("ModelMismatch", silent, "the models differ, and how was not told by", now)
-        elif self.state is SaveState.WRITING and now >= self._decided_at + self._write_s:
-            unwritten = [worker for worker in sorted(self.ordinals) if worker not in self.shards]
-            waited = f"not written {now - self._decided_at:.1f} s after it was decided, by"
-            raise self.gathering.blame("DeadlineExceeded", unwritten, waited, now)
+        elif self.state is SaveState.WRITING:
+            self._check_written(now)
+            late = [share for share, late_at in self._late_at().items() if now >= late_at]
+            idle = self._idle
+            return self._give_up(late, idle, now) if late and idle else []
         return []
+
+    def _check_written(self, now: float) -> None:
+        if now < self._decided_at + self._deadlines.write_s:
+            return
+        unwritten = sorted({self.shares.writers[share] for share in self.shares.awaited})
+        waited = f"not written {now - self._decided_at:.1f} s after it was decided, by"
+        raise self.gathering.blame("DeadlineExceeded", unwritten, waited, now)
+
+
+def _given_up(cause: Cause) -> GiveUp:
+    return GiveUp(cause.kind, cause.message, cause.worker)
 
 
 def subject_of(message: Announce) -> str:

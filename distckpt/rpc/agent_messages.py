@@ -15,6 +15,7 @@ from distckpt.protocol.messages import (
     Heartbeat,
     Join,
     Leave,
+    NotWritten,
     RestoreRequest,
     Stall,
     Verified,
@@ -89,6 +90,7 @@ def _announce_to(announce: Announce) -> pb.Announce:
         digest=announce.digest,
         own_bytes=announce.own_bytes,
         metrics=dict(announce.metrics),
+        captured=announce.captured,
     )
 
 
@@ -100,6 +102,7 @@ def _announce_from(message: pb.Announce) -> Announce:
         digest=checks.name(message.digest, "announce.digest"),
         own_bytes=checks.count(message.own_bytes, "announce.own_bytes"),
         metrics=checks.metrics(message.metrics, "announce.metrics"),
+        captured=message.captured,
     )
 
 
@@ -115,11 +118,27 @@ def _described_from(message: pb.Described) -> Described:
 
 
 def _written_to(written: Written) -> pb.Written:
-    return pb.Written(round=written.round, shard=values.shard_to(written.shard))
+    return pb.Written(round=written.round, shard=values.shard_to(written.shard), share=written.share)
 
 
 def _written_from(message: pb.Written) -> Written:
-    return Written(round=checks.count(message.round, "written.round"), shard=values.shard_from(message.shard))
+    return Written(
+        round=checks.count(message.round, "written.round"),
+        share=checks.count(message.share, "written.share"),
+        shard=values.shard_from(message.shard),
+    )
+
+
+def _not_written_to(failure: NotWritten) -> pb.NotWritten:
+    return pb.NotWritten(round=failure.round, share=failure.share, cause=values.cause_to(failure.cause))
+
+
+def _not_written_from(message: pb.NotWritten) -> NotWritten:
+    return NotWritten(
+        round=checks.count(message.round, "not_written.round"),
+        share=checks.count(message.share, "not_written.share"),
+        cause=values.cause_from(message.cause),
+    )
 
 
 def _failed_to(failed: Failed) -> pb.Failed:
@@ -172,6 +191,7 @@ KINDS = (
     Kind("announce", Announce, _announce_to, _announce_from),
     Kind("described", Described, _described_to, _described_from),
     Kind("written", Written, _written_to, _written_from),
+    Kind("not_written", NotWritten, _not_written_to, _not_written_from),
     Kind("failed", Failed, _failed_to, _failed_from),
     Kind("restore_request", RestoreRequest, _restore_request_to, _restore_request_from),
     Kind("verified", Verified, _verified_to, _verified_from),

@@ -46,7 +46,13 @@ def _rejected_from(message: pb.Rejected) -> Rejected:
 
 
 def _decided_to(decided: Decided) -> pb.Decided:
-    return pb.Decided(round=decided.round, ordinal=decided.ordinal, step=decided.step, own_bytes=decided.own_bytes)
+    return pb.Decided(
+        round=decided.round,
+        ordinal=decided.ordinal,
+        step=decided.step,
+        own_bytes=decided.own_bytes,
+        splits=[values.split_to(split) for split in decided.splits],
+    )
 
 
 def _decided_from(message: pb.Decided) -> Decided:
@@ -56,6 +62,7 @@ def _decided_from(message: pb.Decided) -> Decided:
         ordinal=checks.count(message.ordinal, "decided.ordinal"),
         step=checks.count(message.step, "decided.step"),
         own_bytes=checks.counts(message.own_bytes, "decided.own_bytes"),
+        splits=tuple(values.split_from(split) for split in message.splits),
     )
 
 

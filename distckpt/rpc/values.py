@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Slice, TensorSpec
+from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Slice, Split, TensorSpec
 from distckpt.protocol.messages import Sender
 from distckpt.rpc import checks
 from distckpt.rpc.checks import MalformedMessage
@@ -34,6 +34,18 @@ def cause_from(message: pb.Cause) -> Cause:
         kind=checks.name(message.kind, "cause.kind"),
         message=checks.text(message.message, "cause.message"),
         worker=checks.worker(message.worker, "cause.worker") if message.HasField("worker") else None,
+    )
+
+
+def split_to(split: Split) -> pb.Split:
+    return pb.Split(share=split.share, writers=split.writers)
+
+
+def split_from(message: pb.Split) -> Split:
+    checks.count(len(message.writers), "the length of split.writers", least=1)
+    return Split(
+        share=checks.count(message.share, "split.share"),
+        writers=tuple(checks.worker(writer, "a worker in split.writers") for writer in message.writers),
     )
 
 

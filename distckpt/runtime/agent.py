@@ -263,24 +263,24 @@ class AgentRuntime:
         try:
             shard = self._staged_shard(effect)
         except Exception as error:  # noqa: BLE001  # whatever it is, the other workers must hear of it
-            self._loop.post(events.ShareFailed(effect.round, cause_of(error, self._me.worker)))
+            self._loop.post(events.ShareFailed(effect.round, effect.share, cause_of(error, self._me.worker)))
         else:
-            self._loop.post(events.ShareWritten(effect.round, shard))
+            self._loop.post(events.ShareWritten(effect.round, effect.share, shard))
 
     def _staged_shard(self, effect: effects.WriteShare) -> Shard:
         ticket = self._saves[effect.ordinal]
         assert ticket.snapshot is not None, "a share is written after the capture"
         worker = self._me.worker
-        share = plan(ticket.request.specs, effect.own_bytes)[worker]
-        payloads = ticket.snapshot.payloads(share.pieces, own=True)
+        share = plan(ticket.request.specs, effect.own_bytes, effect.splits)[effect.share]
+        payloads = ticket.snapshot.payloads(share.pieces, own=effect.share == worker)
         if not payloads:
             return Shard(worker, "", 0, ())
-        name = f"{effect.round:08d}-worker-{worker:05d}-{self._me.incarnation}"
+        name = f"{effect.round:08d}-share-{effect.share:05d}-worker-{worker:05d}-{self._me.incarnation}"
         self._activity.begin(effect.round, sum(payload.data.size for payload in payloads))
         file = MeteredFile(self._storage.stage(self._me.generation, name), self._activity)
         try:
             entries, size_bytes = write_share(payloads, file, threads=self._threads)
-            ticket.written_bytes = size_bytes
+            ticket.written_bytes += size_bytes
             return Shard(worker, file.seal(), size_bytes, entries)
         except BaseException:
             file.abandon()

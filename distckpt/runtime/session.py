@@ -53,10 +53,14 @@ class Session:
 
     def bytes_by_worker(self, name: str) -> tuple[int, ...]:
         """What each worker wrote of the last commit, if that is `name` and this is the chief; else empty."""
-        commit = None if self.chief is None else self.chief.coordinator.last_commit
-        if commit is None or commit.name != name:
+        chief = self.chief
+        commit = None if chief is None else chief.coordinator.last_commit
+        if chief is None or commit is None or commit.name != name:
             return ()
-        return tuple(shard.size_bytes for shard in commit.shards)
+        sizes = [0] * chief.world_size
+        for shard in commit.shards:
+            sizes[shard.worker] += shard.size_bytes
+        return tuple(sizes)
 
     def finish(self) -> None:
         """Waits, as long as its deadlines allow, for what is in flight, and closes."""

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, TensorSpec
+from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Split, TensorSpec
 from distckpt.protocol import messages as m
 from distckpt.rpc import agent_messages, convert, coordinator_messages
 from distckpt.rpc.checks import NAME_CHARS_MAX, TEXT_CHARS_MAX, WORKER_MAX, MalformedMessage
@@ -73,12 +73,15 @@ shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(
 stall = st.builds(m.Stall, positive, natural, st.floats(allow_nan=False, allow_infinity=False))
 activity = st.builds(m.Activity, natural, natural, natural, st.lists(stall, max_size=m.STALLS_MAX).map(tuple))
 
+split = st.builds(Split, natural, st.lists(worker, min_size=1, max_size=4).map(tuple))
+
 AGENT = {
     m.Join: st.builds(m.Join, positive, text, natural, name, text),
     m.Heartbeat: st.builds(m.Heartbeat, step, activity),
-    m.Announce: st.builds(m.Announce, positive, natural, name, name, natural, metrics),
+    m.Announce: st.builds(m.Announce, positive, natural, name, name, natural, metrics, st.booleans()),
     m.Described: st.builds(m.Described, natural, st.lists(spec, max_size=3).map(tuple)),
-    m.Written: st.builds(m.Written, natural, shard),
+    m.Written: st.builds(m.Written, natural, natural, shard),
+    m.NotWritten: st.builds(m.NotWritten, natural, natural, cause),
     m.Failed: st.builds(m.Failed, natural, natural, cause),
     m.RestoreRequest: st.builds(m.RestoreRequest, positive, name),
     m.Verified: st.builds(m.Verified, natural, name, st.none() | text),
@@ -87,7 +90,14 @@ AGENT = {
 COORDINATOR = {
     m.Welcome: st.builds(m.Welcome, natural, st.lists(checkpoint, max_size=3).map(tuple)),
     m.Rejected: st.builds(m.Rejected, cause),
-    m.Decided: st.builds(m.Decided, natural, natural, natural, st.lists(natural, min_size=1, max_size=4).map(tuple)),
+    m.Decided: st.builds(
+        m.Decided,
+        natural,
+        natural,
+        natural,
+        st.lists(natural, min_size=1, max_size=4).map(tuple),
+        st.lists(split, max_size=3).map(tuple),
+    ),
     m.Describe: st.builds(m.Describe, natural, natural),
     m.Committed: st.builds(m.Committed, natural, natural, checkpoint, st.lists(name, max_size=3).map(tuple)),
     m.Aborted: st.builds(m.Aborted, natural, natural, cause),
@@ -152,7 +162,7 @@ def test_a_loss_that_diverged_does_not_stop_a_save() -> None:
 
 def test_a_share_of_a_hundred_thousand_tensors_arrives() -> None:
     entries = tuple(Entry(f"layer-{i}/kernel", 1, (128, 256), i * 131_072, 131_072, i) for i in range(100_000))
-    said = an_agent_says(m.Written(3, Shard(1, "7/handle", 100_000 * 131_072, entries)))
+    said = an_agent_says(m.Written(3, 1, Shard(1, "7/handle", 100_000 * 131_072, entries)))
     assert over_the_wire(said) == said
 
 
@@ -217,6 +227,9 @@ MALFORMED_COORDINATOR = {
     "sender.job is empty": pb.CoordinatorEnvelope(alive=pb.Alive()),
     "the length of decided.own_bytes is 0": pb.CoordinatorEnvelope(receiver=SENDER, decided=pb.Decided(round=1)),
     "decided.own_bytes holds -1": pb.CoordinatorEnvelope(receiver=SENDER, decided=pb.Decided(own_bytes=[3, -1])),
+    "split.writers is 0": pb.CoordinatorEnvelope(
+        receiver=SENDER, decided=pb.Decided(own_bytes=[3], splits=[pb.Split(share=0)])
+    ),
     "verify.part is 2 of 2": pb.CoordinatorEnvelope(receiver=SENDER, verify=pb.Verify(name="n", part=2, parts=2)),
     "restore_decided.name is empty": pb.CoordinatorEnvelope(
         receiver=SENDER, restore_decided=pb.RestoreDecided(name="")
@@ -260,7 +273,7 @@ def test_noise_gives_a_value_or_a_malformed_message_and_nothing_else(noise: byte
 
 @pytest.mark.parametrize(
     "message",
-    [m.Heartbeat(2**63), m.Heartbeat("five"), m.Join(1, "host", 1, "bad \udcff"), m.Written(1, None), "text"],
+    [m.Heartbeat(2**63), m.Heartbeat("five"), m.Join(1, "host", 1, "bad \udcff"), m.Written(1, 1, None), "text"],
 )
 def test_what_does_not_fit_the_wire_is_refused_where_it_is_said(message: Any) -> None:
     with pytest.raises(MalformedMessage):

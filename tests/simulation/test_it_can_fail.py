@@ -14,11 +14,12 @@ from distckpt.model import Cause, Checkpoint
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.effects import Discard
-from distckpt.protocol.messages import Committed
+from distckpt.protocol.messages import Committed, Written
 from distckpt.protocol.requests import Request, Stage
 from distckpt.protocol.retention import select_retired
 from distckpt.protocol.rounds import Rounds
 from distckpt.protocol.save_round import SaveRound
+from distckpt.protocol.shares import Shares
 
 SEEDS = 1000
 
@@ -76,12 +77,25 @@ def test_a_shard_thrown_away_after_it_was_handed_in_is_caught(monkeypatch: pytes
     honest = Saving.give_up
 
     def throw_away(self: Saving, cause: Cause) -> None:
-        if self.current is not None and self.current.shard is not None:
-            self._outbox.do(Discard(self.current.round, (self.current.shard.handle,)))
+        ended = self.current.ended.values() if self.current is not None else ()
+        for message in ended:
+            if isinstance(message, Written):
+                self._outbox.do(Discard(message.round, (message.shard.handle,)))
         honest(self, cause)
 
     monkeypatch.setattr(Saving, "give_up", throw_away)
     assert "I2" in violation()
+
+
+def test_a_share_that_counts_beside_those_who_wrote_it_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "chosen", lambda self: dict(self.shards))
+    assert "overlap" in violation(write_slow=0.5, world_size=3)
+
+
+def test_a_share_that_counts_before_all_its_parts_are_in_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "_awaited", lambda self, share: [] if self.is_settled(share) else [share])
+    monkeypatch.setattr(Shares, "chosen", lambda self: dict(self.shards))
+    assert "leave a gap" in violation(write_slow=0.5, world_size=3)
 
 
 def test_a_wait_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

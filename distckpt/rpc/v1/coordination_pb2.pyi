@@ -29,7 +29,7 @@ class Sender(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., worker: _Optional[int] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class AgentEnvelope(_message.Message):
-    __slots__ = ("sender", "join", "heartbeat", "announce", "described", "written", "failed", "restore_request", "verified", "leave")
+    __slots__ = ("sender", "join", "heartbeat", "announce", "described", "written", "failed", "restore_request", "verified", "leave", "not_written")
     SENDER_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class AgentEnvelope(_message.Message):
     RESTORE_REQUEST_FIELD_NUMBER: _ClassVar[int]
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    NOT_WRITTEN_FIELD_NUMBER: _ClassVar[int]
     sender: Sender
     join: Join
     heartbeat: Heartbeat
@@ -50,7 +51,8 @@ class AgentEnvelope(_message.Message):
     restore_request: RestoreRequest
     verified: Verified
     leave: Leave
-    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+    not_written: NotWritten
+    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., not_written: _Optional[_Union[NotWritten, _Mapping]] = ...) -> None: ...
 
 class CoordinatorEnvelope(_message.Message):
     __slots__ = ("receiver", "welcome", "rejected", "decided", "describe", "committed", "aborted", "verify", "restore_decided", "fenced_off", "alive")
@@ -123,7 +125,7 @@ class Stall(_message.Message):
     def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Announce(_message.Message):
-    __slots__ = ("ordinal", "step", "name", "digest", "own_bytes", "metrics")
+    __slots__ = ("ordinal", "step", "name", "digest", "own_bytes", "metrics", "captured")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -137,13 +139,15 @@ class Announce(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_FIELD_NUMBER: _ClassVar[int]
     ordinal: int
     step: int
     name: str
     digest: str
     own_bytes: int
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., own_bytes: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    captured: bool
+    def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., own_bytes: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., captured: bool = ...) -> None: ...
 
 class Described(_message.Message):
     __slots__ = ("round", "specs")
@@ -154,12 +158,24 @@ class Described(_message.Message):
     def __init__(self, round: _Optional[int] = ..., specs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ...) -> None: ...
 
 class Written(_message.Message):
-    __slots__ = ("round", "shard")
+    __slots__ = ("round", "shard", "share")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     round: int
     shard: Shard
-    def __init__(self, round: _Optional[int] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ...) -> None: ...
+    share: int
+    def __init__(self, round: _Optional[int] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., share: _Optional[int] = ...) -> None: ...
+
+class NotWritten(_message.Message):
+    __slots__ = ("round", "share", "cause")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    share: int
+    cause: Cause
+    def __init__(self, round: _Optional[int] = ..., share: _Optional[int] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class Failed(_message.Message):
     __slots__ = ("round", "ordinal", "cause")
@@ -210,16 +226,18 @@ class Rejected(_message.Message):
     def __init__(self, cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class Decided(_message.Message):
-    __slots__ = ("round", "ordinal", "step", "own_bytes")
+    __slots__ = ("round", "ordinal", "step", "own_bytes", "splits")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ORDINAL_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPLITS_FIELD_NUMBER: _ClassVar[int]
     round: int
     ordinal: int
     step: int
     own_bytes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., step: _Optional[int] = ..., own_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
+    splits: _containers.RepeatedCompositeFieldContainer[Split]
+    def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., step: _Optional[int] = ..., own_bytes: _Optional[_Iterable[int]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ...) -> None: ...
 
 class Describe(_message.Message):
     __slots__ = ("round", "ordinal")
@@ -346,6 +364,14 @@ class Entry(_message.Message):
     crc32c: int
     part: Slice
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., crc32c: _Optional[int] = ..., part: _Optional[_Union[Slice, _Mapping]] = ...) -> None: ...
+
+class Split(_message.Message):
+    __slots__ = ("share", "writers")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    WRITERS_FIELD_NUMBER: _ClassVar[int]
+    share: int
+    writers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, share: _Optional[int] = ..., writers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Shard(_message.Message):
     __slots__ = ("worker", "handle", "size_bytes", "entries")

@@ -15,7 +15,16 @@ from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.deadlines import Deadlines
-from distckpt.protocol.messages import AgentEnvelope, AgentMessage, Committed, Join, RestoreDecided, Sender
+from distckpt.protocol.messages import (
+    AgentEnvelope,
+    AgentMessage,
+    Committed,
+    CoordinatorEnvelope,
+    CoordinatorMessage,
+    Join,
+    RestoreDecided,
+    Sender,
+)
 
 JOB, GENERATION = "digits", 1
 DEADLINES = Deadlines()
@@ -32,7 +41,7 @@ class Stage:
         self.probe_faults: dict[int, str] = {}
         self.specs: dict[int, tuple[TensorSpec, ...]] = {}
         self.outcomes: dict[int, list[Committed | RestoreDecided | Cause]] = {w: [] for w in range(workers)}
-        self.writes: dict[int, effects.WriteShare] = {}
+        self.writes: dict[int, list[effects.WriteShare]] = {w: [] for w in range(workers)}
         self.verifies: dict[int, effects.VerifyPart] = {}
         self.commits: list[effects.Commit] = []
         self.quarantines: list[effects.Quarantine] = []
@@ -79,14 +88,20 @@ class Stage:
         return self._ordinals[worker]
 
     def write(self, worker: int) -> None:
-        """The share of `worker` is written."""
-        asked = self.writes.pop(worker)
-        shard = Shard(worker, f"{GENERATION}/{asked.round}-{worker}", 8, ())
-        self.happen(worker, events.ShareWritten(asked.round, shard))
+        """The first share that `worker` has begun is written."""
+        asked = self.writes[worker].pop(0)
+        shard = Shard(worker, f"{GENERATION}/{asked.round}-{asked.share}", 8, ())
+        self.happen(worker, events.ShareWritten(asked.round, asked.share, shard))
+
+    def fail_share(self, worker: int, cause: Cause) -> None:
+        """The first share that `worker` has begun cannot be written."""
+        asked = self.writes[worker].pop(0)
+        self.happen(worker, events.ShareFailed(asked.round, asked.share, cause))
 
     def write_all(self) -> None:
         for worker in sorted(self.writes):
-            self.write(worker)
+            while self.writes[worker]:
+                self.write(worker)
 
     def commit(self, *retired: str) -> None:
         """The commit that was ordered is done."""
@@ -114,6 +129,10 @@ class Stage:
     def say(self, worker: int, message: AgentMessage) -> None:
         """A message that the network kept back arrives (again)."""
         self.decide(events.Received(AgentEnvelope(self.senders[worker], message)))
+
+    def tell(self, worker: int, message: CoordinatorMessage) -> None:
+        """The same in the other direction."""
+        self.happen(worker, events.Heard(CoordinatorEnvelope(self.senders[worker], message)))
 
     def happen(self, worker: int, event: events.AgentEvent) -> None:
         self._agent(worker, event)
@@ -165,7 +184,7 @@ class Stage:
             case effects.Tell(envelope) if worker not in self.cut:
                 self._queue.append(lambda: self._coordinator(events.Received(envelope)))
             case effects.WriteShare():
-                self.writes[worker] = effect
+                self.writes[worker].append(effect)
             case effects.VerifyPart():
                 self.verifies[worker] = effect
             case effects.DescribeSpecs(number, _):

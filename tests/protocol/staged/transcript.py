@@ -60,8 +60,7 @@ def _save(stage: Stage, worker: int, options: Options) -> None:
 
 
 def _fail_share(stage: Stage, worker: int, options: Options) -> None:
-    asked = stage.writes.pop(worker)
-    stage.happen(worker, events.ShareFailed(asked.round, Cause(options["kind"], options["text"], worker)))
+    stage.fail_share(worker, Cause(options["kind"], options["text"], worker))
 
 
 def _captured(stage: Stage, worker: int, _: Options) -> None:

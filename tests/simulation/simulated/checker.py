@@ -86,6 +86,7 @@ class Checker:
         """I5: nobody waits longer than the deadlines say."""
         deadlines, waited = self._world.deadlines, self._world.now - asked_at
         longest = deadlines.join_s + max(deadlines.save_s, deadlines.restore_s + deadlines.silence_s) + GRACE_S
+        longest += process.frozen_s
         self.require(waited <= longest, f"I5: {process} waited for {waited:.1f} s")
 
     # ------------------------------------------------------------------------------------------------------ at the end

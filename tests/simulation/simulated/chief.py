@@ -60,7 +60,8 @@ class Chief:
 
     def handle(self, event: events.CoordinatorEvent) -> None:
         """The coordinator handles `event` and what follows is done."""
-        if not self._process.alive or self.coordinator is None:
+        process = self._process
+        if not process.alive or self.coordinator is None or process.postponed(lambda: self.handle(event)):
             return
         for effect in self.coordinator.handle(event, self._world.now):
             self._perform(effect)

@@ -14,7 +14,8 @@ DEADLINES = Deadlines(
     disconnect_s=0.5,
     join_s=4.0,
     announce_s=3.0,
-    write_s=3.0,
+    write_s=6.0,
+    straggler_s=1.0,
     commit_s=3.0,
     restore_s=6.0,
 )
@@ -22,13 +23,16 @@ DEADLINES = Deadlines(
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """`heal_at`: from then on nothing goes wrong any more. `kills`: when a worker is killed. The rest are rates."""
+    """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. The rest are
+    rates.
+    """
 
     world_size: int
     keep: int
     heal_at: float
     capture_late: bool
     kills: tuple[float, ...]
+    freezes: tuple[float, ...] = ()
     loss: float = 0.0
     repeat: float = 0.0
     slow: float = 0.0
@@ -63,6 +67,7 @@ def draw(rng: Random) -> Faults:
         heal_at=heal_at,
         capture_late=rng.random() < 0.3,
         kills=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 1, 1, 2, 3)))),
+        freezes=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2)))),
     )
     return replace(
         faults,

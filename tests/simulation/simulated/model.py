@@ -29,10 +29,10 @@ def own_bytes(worker: int) -> int:
     return ROW_BYTES if worker == 0 else 0
 
 
-def stage_share(storage: Storage, name: str, tag: Tag, share: Share) -> Shard:
-    """Writes the share of one worker; `tag` is what its snapshot says. Raises StorageError."""
+def stage_share(storage: Storage, name: str, tag: Tag, share: Share, *, own: bool) -> Shard:
+    """Writes a share and, where `own`, what only the chief has; `tag` is the snapshot's. Raises StorageError."""
     row = f"{tag[0]:08d}{tag[1]:08d}".encode()
-    pieces = [*share.pieces, Piece(OWN, ROW_BYTES)] if share.worker == 0 else list(share.pieces)
+    pieces = [*share.pieces, Piece(OWN, ROW_BYTES)] if own else list(share.pieces)
     if not pieces:
         return Shard(share.worker, "", 0, ())
     file = storage.stage(tag[0], name)

@@ -33,6 +33,8 @@ class Process:
         self.incarnation = incarnation
         self.start = start
         self.alive = True
+        self.frozen_until = 0.0
+        self.frozen_s = 0.0
         self._doomed = False
         self.disk = Disk(world.storage, self, world.checker.changed)
         self.chief: Chief | None = Chief(self) if worker == 0 else None
@@ -69,12 +71,25 @@ class Process:
 
     def guarded(self, act: Callable[[], object]) -> None:
         """Runs `act` as this process; a Crash kills it."""
-        if not self.alive:
+        if not self.alive or self.postponed(lambda: self.guarded(act)):
             return
         try:
             act()
         except Crash as crash:
             self.die(f"crash at {crash}")
+
+    def freeze(self, seconds: float) -> None:
+        """Nothing of this process runs for so long; then all that was due does."""
+        self.frozen_until = self.world.now + seconds
+        self.frozen_s += seconds
+        self.world.tell(f"{self} is frozen for {seconds:.1f} s")
+
+    def postponed(self, act: Callable[[], object]) -> bool:
+        """True while this process is frozen: `act` runs when it wakes."""
+        if self.world.now >= self.frozen_until:
+            return False
+        self.world.at(self.frozen_until - self.world.now, act)
+        return True
 
     # -------------------------------------------------------------------------------------------------- disk trouble
 
@@ -106,7 +121,7 @@ class Process:
 
     def handle(self, event: events.AgentEvent) -> None:
         """The agent handles `event` and what follows is done."""
-        if not self.alive or self.agent is None:
+        if not self.alive or self.agent is None or self.postponed(lambda: self.handle(event)):
             return
         for effect in self.agent.handle(event, self.world.now):
             self._perform(effect)
@@ -163,16 +178,16 @@ class Process:
         self.handle(events.Captured(ordinal))
 
     def _write(self, effect: effects.WriteShare) -> None:
-        share = plan(SPECS, effect.own_bytes)[self.worker]
-        name = f"{effect.round:08d}-{self.incarnation}"
+        share = plan(SPECS, effect.own_bytes, effect.splits)[effect.share]
+        name = f"{effect.round:08d}-{effect.share}-{self.incarnation}"
         try:
             if self.world.rng.random() < self.world.faults.write_failed:
                 raise StorageNoSpace("simulated: no space left")
-            shard = stage_share(self.disk, name, self._snapshots[effect.ordinal], share)
+            shard = stage_share(self.disk, name, self._snapshots[effect.ordinal], share, own=effect.share == 0)
         except StorageError as error:
-            self.handle(events.ShareFailed(effect.round, cause_of(error, self.worker)))
+            self.handle(events.ShareFailed(effect.round, effect.share, cause_of(error, self.worker)))
         else:
-            self.handle(events.ShareWritten(effect.round, shard))
+            self.handle(events.ShareWritten(effect.round, effect.share, shard))
 
     def _discard(self, handles: tuple[str, ...]) -> None:
         for handle in handles:

@@ -75,7 +75,7 @@ class Training:
         self._world.at(self._world.rng.uniform(0.1, 0.5), self._train)
 
     def _train(self) -> None:
-        if not self._process.alive:
+        if not self._process.alive or self._process.postponed(self._train):
             return
         self.step += 1
         self._process.handle(events.Progress(self.step))

@@ -148,6 +148,8 @@ class World:
         self.reader.begin()
         for at in self.faults.kills:
             self.at(at, self._kill_one)
+        for at in self.faults.freezes:
+            self.at(at, self._freeze_one)
         if self.faults.cut:
             self.at(CUT_EVERY_S, self.network.maybe_cut)
         self._run_until(self.faults.heal_at)
@@ -178,6 +180,11 @@ class World:
             self._restart()
         elif living:
             self.rng.choice(living).die("killed")
+
+    def _freeze_one(self) -> None:
+        living = [process for process in self._group if process.alive]
+        if living:
+            self.rng.choice(living).freeze(self.rng.uniform(0.2, 8.0))
 
     def _heal(self) -> None:
         """The last start: nothing goes wrong any more. Who is still alive of earlier ones lives on."""

@@ -1,0 +1,75 @@
+"""The shares of one save, as the coordinator follows them: who writes each, which are in, which were given up.
+
+A share that is given up is split among others (`plan`). Its own writer may come with it after all: then whichever is
+complete first counts, the share itself or all of its parts, and never both.
+"""
+
+from __future__ import annotations
+
+from distckpt.model import Shard, Split
+from distckpt.protocol.plan import writers_of
+
+LATE_FACTOR = 2
+"""So many times longer than the slowest that is in: that much more a share may take before it counts as late."""
+
+
+class Shares:
+    """`writers[i]` is to write share i. `shards` are those that are in, by number; `splits` is what was given up.
+
+    Begins with one share for each of `workers` workers, at `now`.
+    """
+
+    def __init__(self, workers: int, now: float) -> None:
+        self.workers = workers
+        self.shards: dict[int, Shard] = {}
+        self.splits: tuple[Split, ...] = ()
+        self.writers = writers_of(workers, ())
+        self._parts: dict[int, range] = {}
+        self._begun = [now] * workers
+        self._slowest_s = 0.0
+
+    def is_of(self, share: int, worker: int) -> bool:
+        """There is such a share, and it is for `worker` to write."""
+        return share < len(self.writers) and self.writers[share] == worker
+
+    def is_settled(self, share: int) -> bool:
+        """It is in, or was given up."""
+        return share in self.shards or share in self._parts
+
+    def hand_in(self, share: int, shard: Shard, now: float) -> None:
+        self.shards[share] = shard
+        self._slowest_s = max(self._slowest_s, now - self._begun[share])
+
+    def split(self, share: int, writers: tuple[int, ...], now: float) -> None:
+        first = len(self.writers)
+        self.splits = (*self.splits, Split(share, writers))
+        self.writers = writers_of(self.workers, self.splits)
+        self._parts[share] = range(first, len(self.writers))
+        self._begun += [now] * len(writers)
+
+    @property
+    def awaited(self) -> list[int]:
+        """The numbers of the shares that the save still needs. When there are none it is complete."""
+        return [share for root in range(self.workers) for share in self._awaited(root)]
+
+    def _awaited(self, share: int) -> list[int]:
+        if share in self.shards:
+            return []
+        parts = self._parts.get(share)
+        return [share] if parts is None else [each for part in parts for each in self._awaited(part)]
+
+    def awaited_of(self, worker: int) -> list[int]:
+        return [share for share in self.awaited if self.writers[share] == worker]
+
+    def chosen(self) -> dict[int, Shard]:
+        """The shards of a complete save, by share number: every piece once."""
+        return {share: self.shards[share] for root in range(self.workers) for share in self._chosen(root)}
+
+    def _chosen(self, share: int) -> list[int]:
+        if share in self.shards:
+            return [share]
+        return [each for part in self._parts[share] for each in self._chosen(part)]
+
+    def late_at(self, share: int, straggler_s: float) -> float:
+        """From when on `share` counts as late."""
+        return self._begun[share] + max(straggler_s, LATE_FACTOR * self._slowest_s)
