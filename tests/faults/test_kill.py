@@ -95,6 +95,8 @@ def test_a_worker_killed_at_any_storage_operation_of_a_save_leaves_a_restorable_
         assert {outcomes(lines)[clean] for _, lines in results} == {"committed"}, "the next start goes on"
         assert results[1 - victim][0] == 0, "the survivor ends by itself"
         assert doomed in outcomes(results[1 - victim][1]), "the survivor's save has an outcome"
+        if victim == 1:
+            assert outcomes(results[0][1])[doomed] == "committed", "the chief writes what the other had not"
         acknowledged = {clean} | {doomed for _, lines in results if outcomes(lines).get(doomed) == "committed"}
         if results[victim][0] == 0:
             break
