@@ -65,8 +65,9 @@ class SaveFollow:
         if self.agreed_at is None and round_.state in (SaveState.WRITING, SaveState.COMMITTING):
             self.agreed_at = now
             yield SaveAgreed(self.number, self.step, now - self.opened_at)
-        for worker, shard in round_.shards.items():
-            part = self.parts[worker]
+        for shard in round_.shares.shards.values():
+            worker = shard.worker
+            part = self.parts[worker]  # the first counts: more comes only where another worker is given up
             if part.written_at is None and self.agreed_at is not None:
                 part.written_at = now
                 part.written_bytes = part.share_bytes = shard.size_bytes
