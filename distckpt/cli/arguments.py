@@ -23,6 +23,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_demo(commands)
     _add_run(commands)
     _add_tf_config(commands)
+    _add_status(commands)
+    _add_watch(commands)
     _add_ls(commands)
     _add_show(commands)
     _add_verify(commands)
@@ -84,6 +86,18 @@ def _add_tf_config(commands: Commands) -> None:
     )
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="COMMAND", help="run this with TF_CONFIG set")
     parser.set_defaults(module="distckpt.cli.tf_config")
+
+
+def _add_status(commands: Commands) -> None:
+    parser = commands.add_parser("status", help="how a job stands: its workers, the save in flight, the last errors")
+    _add_directory(parser)
+    parser.set_defaults(module="distckpt.cli.status")
+
+
+def _add_watch(commands: Commands) -> None:
+    parser = commands.add_parser("watch", help="follow a job, through its restarts too, until Ctrl-C")
+    parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
+    parser.set_defaults(module="distckpt.cli.watch")
 
 
 def _add_ls(commands: Commands) -> None:

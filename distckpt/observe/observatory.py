@@ -16,7 +16,7 @@ from distckpt.observe import happenings as h
 from distckpt.observe.chronicle import Chronicle
 from distckpt.observe.exposition import serve_metrics
 from distckpt.observe.metrics import Metrics
-from distckpt.observe.picture import Picture
+from distckpt.observe.picture import Picture, encode
 from distckpt.observe.records import record
 from distckpt.observe.retained import kept_checkpoints, leases_in
 from distckpt.observe.scalars import scalars_of
@@ -75,6 +75,9 @@ class Observatory:
         picture = self._chronicle.picture(time.monotonic(), time.time())
         kept = kept_checkpoints(self._chronicle.checkpoints, self.policy, leases_in(self._storage))
         return replace(picture, begun_at=self._begun_at, checkpoints=kept)
+
+    def picture_json(self) -> bytes:
+        return encode(self.picture())
 
     def _serve_metrics(self, opening: Opening, address: str) -> None:
         metrics = Metrics(opening, self.picture)

@@ -108,12 +108,13 @@ class CheckpointView:
 class Picture:
     """`source`: "live" from the coordinator, "journal" where none answers. All lists: the oldest first.
 
-    `saves`: the last ones, that in flight among them; `troubles`: what failed.
+    `note`: why not live. `saves`: the last ones, that in flight among them; `troubles`: what failed.
     """
 
     source: Literal["live", "journal"]
     directory: str
     at: float
+    note: str = ""
     job: str = ""
     generation: int = 0
     world_size: int = 0

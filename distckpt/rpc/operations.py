@@ -6,6 +6,7 @@ TLS handshake may call: the directory's keys are the trust.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 import grpc
@@ -22,6 +23,9 @@ class Operated(Protocol):
 
     def status(self) -> JobStatus: ...
 
+    def picture(self) -> bytes | None:
+        """How the job stands, as JSON; None where nobody watches it. Called on a thread of its own: it may read."""
+
 
 class OperationsServicer(pb_grpc.OperationsServicer):
     def __init__(self, operated: Operated) -> None:
@@ -35,3 +39,9 @@ class OperationsServicer(pb_grpc.OperationsServicer):
             world_size=status.world_size,
             present=status.present,
         )
+
+    async def Picture(self, _: pb.PictureRequest, context: Context) -> pb.PictureReply:  # noqa: N802 - gRPC's name
+        json = await asyncio.to_thread(self._operated.picture)
+        if json is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nobody watches this job")
+        return pb.PictureReply(json=json)

@@ -44,6 +44,11 @@ class Operator:
         reply = self._call(self._stub.Status, pb.StatusRequest(), ANSWER_S)
         return JobStatus(reply.job, reply.generation, reply.world_size, tuple(reply.present))
 
+    def picture(self) -> bytes:
+        """How the job stands, as JSON: for `observe.picture.decode`."""
+        json: bytes = self._call(self._stub.Picture, pb.PictureRequest(), ANSWER_S).json
+        return json
+
     def _call(self, method: Any, request: Any, deadline_s: float) -> Any:
         try:
             return method(request, timeout=deadline_s)

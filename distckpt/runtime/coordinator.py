@@ -45,6 +45,7 @@ class CoordinatorRuntime:
         observer: Observer | None = None,
     ) -> None:
         self._machine = machine
+        self._observer = observer
         self._committer = committer
         self._storage = storage
         self._generation = generation
@@ -83,6 +84,10 @@ class CoordinatorRuntime:
     def status(self) -> JobStatus:
         """Who is in the job now; from any thread, without waiting."""
         return JobStatus(self._job, self._generation, self._world_size, self._present)
+
+    def picture(self) -> bytes | None:
+        """How the job stands, as its observer draws it; None without one."""
+        return None if self._observer is None else self._observer.picture_json()
 
     def stop(self, timeout_s: float) -> None:
         self._loop.post(events.Stop())

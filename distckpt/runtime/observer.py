@@ -47,6 +47,9 @@ class Observer(Protocol):
 
     def agent_did(self, event: AgentEvent, effects: Sequence[AgentEffect], now: float) -> None: ...
 
+    def picture_json(self) -> bytes:
+        """How the job stands, for tools. From any thread; may read from the storage."""
+
     def closed(self) -> None: ...
 
 

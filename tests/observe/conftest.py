@@ -16,7 +16,7 @@ from staged.stage import GENERATION, JOB, Stage
 from distckpt.model import Checkpoint
 from distckpt.observe.chronicle import Chronicle
 from distckpt.observe.happenings import Happening
-from distckpt.observe.picture import Picture
+from distckpt.observe.picture import CheckpointView, PartView, Picture, SaveView, TroubleView, WorkerView
 from distckpt.runtime.observer import Opening, Tapped
 
 EPOCH = 1_000_000.0
@@ -54,3 +54,27 @@ def watch() -> Callable[..., Watched]:
         return watched
 
     return begin
+
+
+@pytest.fixture
+def saving() -> Picture:
+    """A job of two workers in the middle of a save, after one that failed."""
+    failed = SaveView(
+        1, 100, "ckpt-100", "aborted", 40.0, ended_at=42.5, cause="WorkerLost", message="worker 1 is lost"
+    )
+    parts = (PartView(0, 95.0, 98.0, 500_000, 500_000, 0.004), PartView(1, 95.5, None, 125_000, 500_000))
+    return Picture(
+        source="live",
+        directory="/run",
+        at=100.0,
+        job="digits",
+        generation=3,
+        world_size=2,
+        workers=(
+            WorkerView(0, "present", "10.0.0.0:2222", 17, 205, 12.5, 0.1, 0.004),
+            WorkerView(1, "lost", "10.0.0.1:2222", 18, 204, None, 75.0),
+        ),
+        saves=(failed, SaveView(2, 200, "ckpt-200", "writing", 95.0, 96.0, parts=parts)),
+        troubles=(TroubleView(42.5, "WorkerLost", "worker 1 is lost"),),
+        checkpoints=(CheckpointView("ckpt-50", 50, 10.0, 2, 1_000_000, {"loss": None}, ("the newest",)),),
+    )

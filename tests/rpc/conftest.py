@@ -41,12 +41,16 @@ class Record:
 
 
 class Operated:
-    """What a tool is told: `now`."""
+    """What a tool is told: `now`, and how it stands."""
 
     now = JobStatus("job", 7, 4, ())
+    stands: bytes | None = None
 
     def status(self) -> JobStatus:
         return self.now
+
+    def picture(self) -> bytes | None:
+        return self.stands
 
 
 class Server:

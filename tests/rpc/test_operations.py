@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from distckpt.errors import CoordinatorUnreachable
+from distckpt.errors import CoordinatorUnreachable, Refused
 from distckpt.report import JobStatus
 from distckpt.rpc.client import open_channel
 from distckpt.rpc.credentials import Credentials
@@ -20,6 +20,18 @@ def test_what_the_coordinator_says_arrives_as_it_was_said(serve: Any, keys: Any)
     server.operated.now = JobStatus("digits", 7, 4, (0, 2, 3))
     with open_channel(server.address, keys[1][2]) as channel:
         assert Operator(channel, "the chief").status() == server.operated.now
+
+
+def test_how_a_job_stands_arrives_as_it_was_drawn(serve: Any, keys: Any) -> None:
+    server = serve()
+    server.operated.stands = b'{"at": 1.5}'
+    with open_channel(server.address, keys[1][2]) as channel:
+        assert Operator(channel, "the chief").picture() == server.operated.stands
+
+
+def test_a_job_that_nobody_watches_says_so(serve: Any, keys: Any) -> None:
+    with open_channel(serve().address, keys[1][2]) as channel, pytest.raises(Refused, match="nobody watches"):
+        Operator(channel, "the chief").picture()
 
 
 def test_keys_of_another_generation_are_not_let_in(serve: Any) -> None:

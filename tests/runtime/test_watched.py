@@ -133,6 +133,9 @@ class Failing:
     def agent_did(self, event: Any, effects: Sequence[Any], now: float) -> None:
         raise RuntimeError("no")
 
+    def picture_json(self) -> bytes:
+        return b""
+
     def closed(self) -> None:
         """Nothing to close."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n distckpt/rpc/v1/operations.proto\x12\x0f\x64istckpt.rpc.v1\"\x0f\n\rStatusRequest\"S\n\x0bStatusReply\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x12\n\nworld_size\x18\x03 \x01(\x03\x12\x0f\n\x07present\x18\x04 \x03(\x05\x32T\n\nOperations\x12\x46\n\x06Status\x12\x1e.distckpt.rpc.v1.StatusRequest\x1a\x1c.distckpt.rpc.v1.StatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n distckpt/rpc/v1/operations.proto\x12\x0f\x64istckpt.rpc.v1\"\x0f\n\rStatusRequest\"S\n\x0bStatusReply\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x12\n\nworld_size\x18\x03 \x01(\x03\x12\x0f\n\x07present\x18\x04 \x03(\x05\"\x10\n\x0ePictureRequest\"\x1c\n\x0cPictureReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x32\x9f\x01\n\nOperations\x12\x46\n\x06Status\x12\x1e.distckpt.rpc.v1.StatusRequest\x1a\x1c.distckpt.rpc.v1.StatusReply\x12I\n\x07Picture\x12\x1f.distckpt.rpc.v1.PictureRequest\x1a\x1d.distckpt.rpc.v1.PictureReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_end=68
   _globals['_STATUSREPLY']._serialized_start=70
   _globals['_STATUSREPLY']._serialized_end=153
-  _globals['_OPERATIONS']._serialized_start=155
-  _globals['_OPERATIONS']._serialized_end=239
+  _globals['_PICTUREREQUEST']._serialized_start=155
+  _globals['_PICTUREREQUEST']._serialized_end=171
+  _globals['_PICTUREREPLY']._serialized_start=173
+  _globals['_PICTUREREPLY']._serialized_end=201
+  _globals['_OPERATIONS']._serialized_start=204
+  _globals['_OPERATIONS']._serialized_end=363
 # @@protoc_insertion_point(module_scope)

@@ -21,3 +21,13 @@ class StatusReply(_message.Message):
     world_size: int
     present: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., world_size: _Optional[int] = ..., present: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PictureRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PictureReply(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...

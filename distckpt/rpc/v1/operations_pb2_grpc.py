@@ -39,6 +39,11 @@ class OperationsStub(object):
                 request_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusRequest.SerializeToString,
                 response_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusReply.FromString,
                 _registered_method=True)
+        self.Picture = channel.unary_unary(
+                '/distckpt.rpc.v1.Operations/Picture',
+                request_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.PictureRequest.SerializeToString,
+                response_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.PictureReply.FromString,
+                _registered_method=True)
 
 
 class OperationsServicer(object):
@@ -51,6 +56,13 @@ class OperationsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Picture(self, request, context):
+        """How the job stands: workers, saves, checkpoints. UNIMPLEMENTED where nobody watches the job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusRequest.FromString,
                     response_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusReply.SerializeToString,
+            ),
+            'Picture': grpc.unary_unary_rpc_method_handler(
+                    servicer.Picture,
+                    request_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.PictureRequest.FromString,
+                    response_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.PictureReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +104,33 @@ class Operations(object):
             '/distckpt.rpc.v1.Operations/Status',
             distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusRequest.SerializeToString,
             distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Picture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/distckpt.rpc.v1.Operations/Picture',
+            distckpt_dot_rpc_dot_v1_dot_operations__pb2.PictureRequest.SerializeToString,
+            distckpt_dot_rpc_dot_v1_dot_operations__pb2.PictureReply.FromString,
             options,
             channel_credentials,
             insecure,
