@@ -155,7 +155,7 @@ class Process:
                 del self._snapshots[ordinal]
             case effects.Discard(_, handles):
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
-            case effects.VerifyPart(number, name, _, _):
+            case effects.VerifyPart(number, _, name, _, _):
                 world.at(world.rng.uniform(0, 0.5), lambda: self._verify(number, name))
             case effects.Resolve() | effects.RestoreResolved() | effects.Stopped():
                 self.training.hear(effect)
