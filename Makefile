@@ -47,6 +47,10 @@ crashes: $(VENV)/has-test $(VENV)/has-distckpt ## every power loss, every system
 	@DISTCKPT_CRASH_STATES=all DISTCKPT_FAILING_CALLS=all $(PY) -m pytest -s tests/commit/test_power_loss.py \
 		tests/commit/test_failing_calls.py tests/commit/test_real_file_system.py -o timeout=0 $(ARGS)
 
+.PHONY: model
+model: $(VENV)/has-test $(VENV)/has-distckpt ## every state of small jobs: all orders of all messages, deaths, faults, two chiefs
+	@DISTCKPT_MODEL_STATES=$${DISTCKPT_MODEL_STATES:-5000000} $(PY) -m pytest -s tests/model_checking $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
 	@$(PY) benchmarks/save.py $(ARGS)

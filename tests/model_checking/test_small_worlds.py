@@ -1,0 +1,117 @@
+"""Every state of a small job: real coordinators, agents and journals; every order of every message; deaths anywhere.
+
+In each state: nobody was told of a commit that does not stand (I2), nobody was told that nothing was committed where a
+commit stands, what is committed was not discarded, all its shards are of one step (I1), and the journal is one legal
+history (I3). The worlds that `make model` searches, and how large they are, stand in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from checking.processes import Broken
+from checking.search import Bounds, Found, Search
+
+from distckpt.journal.log import Journal
+from distckpt.model import Cause
+from distckpt.protocol.agent_save import Saving
+from distckpt.protocol.effects import Discard
+from distckpt.protocol.outcomes import Outcomes
+from distckpt.protocol.rounds import Rounds
+from distckpt.protocol.save_round import SaveRound
+
+STATES_MAX = int(os.environ.get("DISTCKPT_MODEL_STATES", "20000"))
+"""Where a search is given up. `make model` sets it, and searches the larger worlds too."""
+
+SMALL = {
+    "3 workers, 1 save, a successor": Bounds(workers=3, steps=1, faults=0),
+    "2 workers, 2 saves, a successor": Bounds(workers=2, steps=2, faults=0),
+    "2 workers, 1 save, a successor, 1 fault": Bounds(workers=2, steps=1, faults=1),
+    "2 workers, the save of a step that stands from before": Bounds(workers=2, steps=1, faults=0, before=1),
+}
+LARGE = {
+    "3 workers, 2 saves, a successor": Bounds(workers=3, steps=2, faults=0),
+    "2 workers, 1 save, a successor, 2 faults": Bounds(workers=2, steps=1, faults=2),
+    "2 workers, 2 saves, a successor, 1 fault": Bounds(workers=2, steps=2, faults=1),
+    "3 workers, 1 save, a successor, 1 fault": Bounds(workers=3, steps=1, faults=1),
+    "2 chiefs, 2 workers each, 1 save each": Bounds(workers=2, steps=1, faults=0, generations=2),
+    "3 workers, 2 saves, a successor, 1 fault": Bounds(workers=3, steps=2, faults=1),
+}
+
+
+def told(name: str, found: Found) -> str:
+    rate = f"{found.states / max(found.seconds, 0.001):,.0f} a second"
+    return f"{name}: {found.states:,} states, {found.transitions:,} transitions, depth {found.depth}, {rate}"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_state_of_a_small_world_breaks_a_promise(name: str) -> None:
+    found = Search(SMALL[name]).run(STATES_MAX)
+    assert found.exhausted
+    assert {"Committed", "Fenced"} <= found.told, "both ends are reached"
+    print(told(name, found))  # noqa: T201 - `make model` shows it
+
+
+@pytest.mark.timeout(0)  # as long as the number of states takes
+@pytest.mark.skipif("DISTCKPT_MODEL_STATES" not in os.environ, reason="make model searches these: it takes long")
+@pytest.mark.parametrize("name", LARGE)
+def test_no_state_of_a_larger_world_breaks_a_promise(name: str) -> None:
+    found = Search(LARGE[name]).run(STATES_MAX)
+    assert found.exhausted
+    print(told(name, found))  # noqa: T201 - as above
+
+
+# -------------------------------------------------------------------------------------- the search finds what is broken
+
+
+def first_broken(bounds: Bounds) -> str:
+    with pytest.raises(Broken) as caught:
+        Search(bounds).run(STATES_MAX)
+    return str(caught.value).splitlines()[0]
+
+
+def test_workers_at_different_steps_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SaveRound, "_check_same_step", lambda *_: None)
+    assert "I1" in first_broken(Bounds(workers=2, steps=2, faults=1))
+
+
+def test_a_guess_in_place_of_an_unknown_outcome_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def guess(self: Saving, cause: Cause) -> None:
+        if self.current is not None:
+            self._resolve(self.current, cause)
+
+    monkeypatch.setattr(Saving, "give_up", guess)
+    assert "and it is committed" in first_broken(Bounds(workers=2, steps=1, faults=1))
+
+
+def test_a_shard_thrown_away_after_it_was_handed_in_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Saving.give_up
+
+    def throw_away(self: Saving, cause: Cause) -> None:
+        if self.current is not None and self.current.shard is not None:
+            self._outbox.do(Discard(self.current.round, (self.current.shard.handle,)))
+        honest(self, cause)
+
+    monkeypatch.setattr(Saving, "give_up", throw_away)
+    assert "committed and discarded" in first_broken(Bounds(workers=2, steps=1, faults=1))
+
+
+def test_a_round_given_up_while_its_commit_is_under_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SaveRound, "is_committing", property(lambda _: False))
+    assert "committed" in first_broken(Bounds(workers=2, steps=1, faults=1))
+
+
+def test_an_unknown_outcome_taken_for_an_abort_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rounds, "commit_failed", lambda self, event: self.abort(event.cause))
+    assert "committed and discarded" in first_broken(Bounds(workers=2, steps=1, faults=1))
+
+
+def test_a_journal_without_fencing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "_raise_fenced", lambda *_: None)
+    assert "I2" in first_broken(Bounds(workers=2, steps=1, faults=0))
+
+
+def test_a_late_shard_of_a_committed_round_that_is_discarded_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Outcomes, "was_aborted", lambda *_: True)
+    assert "committed and discarded" in first_broken(Bounds(workers=2, steps=1, faults=0))
