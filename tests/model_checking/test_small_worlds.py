@@ -17,6 +17,7 @@ from distckpt.journal.log import Journal
 from distckpt.model import Cause
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.effects import Discard
+from distckpt.protocol.messages import Written
 from distckpt.protocol.outcomes import Outcomes
 from distckpt.protocol.rounds import Rounds
 from distckpt.protocol.save_round import SaveRound
@@ -62,6 +63,13 @@ def test_no_state_of_a_larger_world_breaks_a_promise(name: str) -> None:
     print(told(name, found))  # noqa: T201 - as above
 
 
+def test_workers_at_different_steps_commit_nothing() -> None:
+    found = Search(Bounds(workers=3, steps=1, faults=0, apart=True)).run(STATES_MAX)
+    assert found.exhausted
+    assert "StepMismatch" in found.told
+    assert "Committed" not in found.told
+
+
 # -------------------------------------------------------------------------------------- the search finds what is broken
 
 
@@ -73,7 +81,7 @@ def first_broken(bounds: Bounds) -> str:
 
 def test_workers_at_different_steps_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SaveRound, "_check_same_step", lambda *_: None)
-    assert "I1" in first_broken(Bounds(workers=2, steps=2, faults=1))
+    assert "is to write step 1" in first_broken(Bounds(workers=2, steps=1, faults=0, apart=True))
 
 
 def test_a_guess_in_place_of_an_unknown_outcome_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,8 +97,10 @@ def test_a_shard_thrown_away_after_it_was_handed_in_is_found(monkeypatch: pytest
     honest = Saving.give_up
 
     def throw_away(self: Saving, cause: Cause) -> None:
-        if self.current is not None and self.current.shard is not None:
-            self._outbox.do(Discard(self.current.round, (self.current.shard.handle,)))
+        ended = () if self.current is None else self.current.ended.values()
+        for written in ended:
+            if isinstance(written, Written):
+                self._outbox.do(Discard(written.round, (written.shard.handle,)))
         honest(self, cause)
 
     monkeypatch.setattr(Saving, "give_up", throw_away)
@@ -113,5 +123,5 @@ def test_a_journal_without_fencing_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_late_shard_of_a_committed_round_that_is_discarded_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Outcomes, "was_aborted", lambda *_: True)
+    monkeypatch.setattr(Outcomes, "is_useless", lambda *_: True)
     assert "committed and discarded" in first_broken(Bounds(workers=2, steps=1, faults=0))

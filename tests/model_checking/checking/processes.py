@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from distckpt.errors import Fenced, error_from
-from distckpt.model import Cause, Checkpoint, FileRecord, Shard
+from distckpt.bundle.coverage import check_coverage
+from distckpt.errors import cause_of, error_from
+from distckpt.model import Cause, Checkpoint, Entry, FileRecord, Piece, Shard, TensorSpec
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.coordinator import Coordinator
@@ -24,12 +25,23 @@ from distckpt.protocol.messages import (
     Join,
     Sender,
 )
+from distckpt.protocol.plan import plan
 
 JOB = "job"
 DEADLINES = Deadlines(
-    resend_s=1, heartbeat_s=inf, silence_s=inf, disconnect_s=0, join_s=inf, announce_s=1, write_s=1, commit_s=1
+    resend_s=1,
+    heartbeat_s=inf,
+    silence_s=inf,
+    disconnect_s=0,
+    join_s=inf,
+    announce_s=50,
+    write_s=50,
+    straggler_s=1,
+    commit_s=1,
 )
-LATER_S = 10.0  # longer than any deadline above
+LATE_S = 2.0  # longer than `straggler_s`, and several times within any other deadline
+LATER_S = 200.0  # longer than any deadline above
+SPECS = (TensorSpec("kernel", 1, (6,), 24, divisible=True),)
 Envelope = AgentEnvelope | CoordinatorEnvelope
 
 
@@ -58,8 +70,8 @@ class Worker:
         self.steps = steps
         self.told: dict[int, str] = {}
         """By step: "Committed", or the kind of the cause."""
-        self.writes: dict[int, int] = {}
-        """By round: the step of the snapshot that is being written."""
+        self.writes: dict[tuple[int, int], effects.WriteShare] = {}
+        """What is being written, by round and number of the share."""
         self.alive = True
         join = Join(world_size, "host", worker, f"probe-{worker}")
         self._agent: Agent | None = Agent(self.me, join, DEADLINES, "chief")
@@ -84,13 +96,19 @@ class Worker:
     def hear(self, envelope: CoordinatorEnvelope) -> Out:
         return self._handle(events.Heard(envelope))
 
-    def write(self, number: int, *, well: bool) -> Out:
+    def write(self, number: int, share: int, *, well: bool) -> Out:
         """A share is written, or cannot be."""
-        step = self.writes.pop(number)
+        asked = self.writes.pop((number, share))
         if not well:
-            return self._handle(events.ShareFailed(number, Cause("WriteFailed", "no space", self.me.worker)))
-        handle = f"{self.me.generation}/{number}-{self.me.incarnation}-step{step}"
-        return self._handle(events.ShareWritten(number, Shard(self.me.worker, handle, 1, ())))
+            cause = Cause("WriteFailed", "no space", self.me.worker)
+            return self._handle(events.ShareFailed(number, share, cause))
+        shard = self._shard(asked, f"{self.me.generation}/{number}-{share}-{self.me.incarnation}-step{asked.step}")
+        return self._handle(events.ShareWritten(number, share, shard))
+
+    def _shard(self, asked: effects.WriteShare, handle: str) -> Shard:
+        pieces = plan(SPECS, asked.own_bytes, asked.splits)[asked.share].pieces
+        entries = tuple(_entry(piece) for piece in pieces)
+        return Shard(self.me.worker, handle if entries else "", sum(entry.size_bytes for entry in entries), entries)
 
     def lose_patience(self) -> Out:
         """The save's deadline passes."""
@@ -118,12 +136,15 @@ class Worker:
             case effects.Tell(envelope):
                 if not isinstance(envelope.message, Heartbeat):
                     out.sent.append(envelope)
-            case effects.WriteShare(round=number, step=step, ordinal=ordinal):
+            case effects.WriteShare(round=number, step=step, ordinal=ordinal, share=share):
                 require(ordinal in self._snapshots, f"{self.me.incarnation} is to write a snapshot that was dropped")
                 require(step == self.steps[ordinal - 1], f"{self.me.incarnation} is to write step {step}")
-                self.writes[number] = step
+                require((number, share) not in self.writes, f"{self.me.incarnation} is to write share {share} twice")
+                self.writes[number, share] = effect
             case effects.DropSnapshot(ordinal):
                 require(ordinal in self._snapshots, f"{self.me.incarnation} drops a snapshot twice")
+                writing = any(each.ordinal == ordinal for each in self.writes.values())
+                require(not writing, f"{self.me.incarnation} drops a snapshot that is being written")
                 self._snapshots.discard(ordinal)
             case effects.Discard(_, handles):
                 out.discarded += handles
@@ -176,7 +197,13 @@ class Chief:
         more = self._handle(events.Tick())
         return Out(out.sent + more.sent, out.discarded + more.discarded)
 
+    def grow_impatient(self) -> Out:
+        """Whoever has not written by now is late."""
+        self._now += LATE_S
+        return self._handle(events.Tick())
+
     def pass_deadline(self) -> Out:
+        """The deadline of a round passes."""
         self._now += LATER_S
         return self._handle(events.Tick())
 
@@ -188,7 +215,8 @@ class Chief:
     def checkpoint(self) -> Checkpoint:
         """What the ordered commit makes."""
         assert self.order is not None
-        files = tuple(FileRecord(f"{self.order.name}.{s.worker}", s.size_bytes, s.handle) for s in self.order.shards)
+        named = [shard for shard in self.order.shards if shard.handle]
+        files = tuple(FileRecord(f"{self.order.name}.{n}", s.size_bytes, s.handle) for n, s in enumerate(named))
         return Checkpoint(self.order.name, self.order.step, 0.0, self.generation, files, "sha")
 
     def committed(self) -> None:
@@ -197,8 +225,7 @@ class Chief:
 
     def not_committed(self, error: Exception, *, fatal: bool) -> None:
         assert self.order is not None
-        kind = "Fenced" if isinstance(error, Fenced) else type(error).__name__
-        self.outcome = events.CommitFailed(self.order.round, Cause(kind, str(error), 0), fatal)
+        self.outcome = events.CommitFailed(self.order.round, cause_of(error, 0), fatal)
         self.order = None
 
     def _handle(self, event: events.CoordinatorEvent) -> Out:
@@ -223,6 +250,13 @@ class Chief:
 
     def _take_order(self, order: effects.Commit) -> None:
         require(self.order is None, "two commits are ordered at once")
-        steps = {shard.handle.rpartition("step")[2] for shard in order.shards}
+        check_coverage([shard.entries for shard in order.shards], SPECS)
+        steps = {shard.handle.rpartition("step")[2] for shard in order.shards if shard.handle}
         require(steps == {str(order.step)}, f"I1: shards of steps {steps} are committed as {order.step}")
         self.order = order
+
+
+def _entry(piece: Piece) -> Entry:
+    (spec,) = SPECS
+    part = None if piece.rows is None else (piece.rows,)
+    return Entry(spec.name, spec.dtype, spec.shape, 0, piece.size_bytes, 0, part)

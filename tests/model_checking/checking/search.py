@@ -22,8 +22,8 @@ from typing import Any
 from checking.freezing import Table, bits, memoised
 from checking.journals import Shared
 from checking.processes import Broken, Chief, Envelope, Out, Worker, require
-from distckpt.errors import CorruptJournal, Fenced, OutcomeUnknown
-from distckpt.model import Checkpoint, FileRecord
+from distckpt.errors import CorruptJournal, Fenced, OutcomeUnknown, StorageNoSpace, error_from
+from distckpt.model import Cause, Checkpoint, FileRecord
 from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
 
 UNBORN = -1
@@ -43,8 +43,8 @@ class Bounds:
     `generations`: how many chiefs there are, each with workers of its own. With one, a successor's GENERATION record
     may still come at any time. `before`: the steps up to this one were committed by an earlier generation, and are
     saved again. `faults`: so many in one run of: a share that cannot be written; a commit that fails, or whose answer
-    is lost; a connection that breaks (each end notices by itself); a deadline that passes (of a round, or of a worker's
-    save).
+    is lost; a connection that breaks (each end notices by itself); a share that is late; a deadline that passes (of a
+    round, or of a worker's save). `apart`: the last worker is a step ahead of the others.
     """
 
     workers: int
@@ -52,6 +52,7 @@ class Bounds:
     faults: int
     generations: int = 1
     before: int = 0
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,10 @@ class Search:
         """The next generation begins, its chief at the place `at`."""
         shared = shared.begin()
         chief = Chief(shared.generation, self.bounds.workers, shared.live)
-        steps = tuple(range(1, self.bounds.steps + 1))
-        workers = [Worker(shared.generation, n, self.bounds.workers, steps) for n in range(self.bounds.workers)]
+        size, ahead = self.bounds.workers, int(self.bounds.apart)
+        firsts = [1] * (size - 1) + [1 + ahead]
+        steps = [tuple(range(first, first + self.bounds.steps)) for first in firsts]
+        workers = [Worker(shared.generation, worker, size, steps[worker]) for worker in range(size)]
         sent = [envelope for worker in workers for envelope in worker.start().sent]
         group = (self.chiefs.number(chief), *(self.workers.number(worker) for worker in workers))
         mask = state[SENT] | self.mask(self.envelopes, sent)
@@ -185,7 +188,7 @@ class Search:
         if chief.order is None:
             return None
         if how == "fails":
-            chief.not_committed(OSError("no space"), fatal=False)
+            chief.not_committed(StorageNoSpace("no space"), fatal=False)
             return self.chiefs.number(chief), journal
         try:
             shared = shared.append(chief.generation, chief.checkpoint())
@@ -224,7 +227,8 @@ class Search:
             stands = (worker.me.generation, step) in commits
             if kind == "Committed" and not stands:
                 return f"I2: {worker.me.incarnation} was told that step {step} is committed, and it is not"
-            if kind not in ("Committed", "OutcomeUnknown") and stands:
+            retry = kind != "Committed" and error_from(Cause(kind, "")).advice == "retry"
+            if retry and stands:  # it says that nothing was committed
                 return f"{worker.me.incarnation} was told {kind} of step {step}, and it is committed"
         return ""
 
@@ -289,8 +293,8 @@ class _Moves:
     def _list_worker(self, number: int) -> Iterator[tuple[Move, int, Act]]:
         worker = self._search.workers.of(number)
         for each in worker.writes:
-            yield ("writes", each), 0, partial(Worker.write, number=each, well=True)
-            yield ("cannot write", each), 1, partial(Worker.write, number=each, well=False)
+            yield ("writes", each), 0, partial(Worker.write, number=each[0], share=each[1], well=True)
+            yield ("cannot write", each), 1, partial(Worker.write, number=each[0], share=each[1], well=False)
         if worker.alive and len(worker.told) < len(worker.steps):
             yield ("loses its connection",), 1, Worker.lose_connection
             yield ("loses patience",), 1, Worker.lose_patience
@@ -299,6 +303,7 @@ class _Moves:
         for worker in range(self._search.bounds.workers):
             yield ("loses", worker), 1, partial(Chief.lose, worker=worker)
         yield ("passes a deadline",), 1, Chief.pass_deadline
+        yield ("finds a share late",), 1, Chief.grow_impatient
         if self._search.chiefs.of(number).outcome is not None:
             yield ("is told of its commit",), 0, Chief.hear_outcome
 
