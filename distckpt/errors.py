@@ -17,7 +17,7 @@ DistckptError
 │   ├── DirectoryNotWritable      the directory cannot be created or written
 │   ├── CoordinatorUnreachable    the chief was not found, or not heard of, within the deadline
 │   ├── Refused                   the coordinator does not accept this worker
-│   ├── UnsupportedState          the checkpoint holds something that cannot be saved
+│   ├── UnsupportedState          the checkpoint holds something that cannot be saved (also a ValueError)
 │   ├── ConfigurationError        an argument or a setting that cannot be (also a ValueError)
 │   └── ManagerClosed             the manager was closed
 ├── OutcomeUnknown            it may or may not have happened: look before acting
@@ -117,7 +117,7 @@ class Refused(FatalError):
     pass
 
 
-class UnsupportedState(FatalError):
+class UnsupportedState(FatalError, ValueError):
     pass
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from numbers import Integral
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,8 +32,9 @@ from distckpt.policy import EverySteps
 from distckpt.protocol.messages import Committed
 from distckpt.protocol.retention import KeepBest, KeepLatest, Policy, Preservation
 from distckpt.report import SaveReport
-from distckpt.runtime.session import Session, close_when_forgotten, open_session
-from distckpt.runtime.tenancy import Tenancy
+from distckpt.runtime.session import OnCommit, Session, close_when_forgotten, open_session
+from distckpt.runtime.temporary import Readers, shared_directory
+from distckpt.runtime.tenancy import Follower, Tenancy
 from distckpt.runtime.ticket import SaveRequest, SaveTicket
 from distckpt.storage.keys import HIDDEN, check_key
 from distckpt.tensors import cluster, internals
@@ -41,6 +43,8 @@ from distckpt.tensors.scalars import scalar_writer
 from distckpt.tensors.source import Source
 
 log = logging.getLogger("distckpt")
+
+_readers: Readers[CheckpointManager] = Readers()
 
 
 class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # TensorFlow has no types
@@ -98,16 +102,23 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._source = Source(checkpoint, place)
         self._calling: Future[None] | None = None
         self._step_file = StepFile(os.environ)
+        self._shared = shared_directory(os.fspath(directory), place)
+        self._is_temporary = self._shared != os.fspath(directory)
+        self._reader = _readers.find(checkpoint, self._shared) if self._is_temporary else None
+        follower = Follower(_weakly(self._on_commit), _weakly(self._remember))
         open_mine = partial(
             _open,
-            os.fspath(directory),
+            self._shared,
             place,
             self._retention,
             options or Options(),
-            _weakly(self._on_commit),
-            Preservation(keep_checkpoint_every_n_hours),
+            preservation=Preservation(keep_checkpoint_every_n_hours),
         )
-        self._tenancy = Tenancy(os.path.realpath(directory), open_mine)
+        if self._reader is None:
+            self._tenancy = Tenancy(os.path.realpath(self._shared), open_mine, follower)
+        else:
+            self._tenancy = self._reader._tenancy  # noqa: SLF001 - of the same class
+            self._tenancy.follow(follower)
         try:
             # After the recovery: it has mended the state file, on which TensorFlow's constructor would fail.
             super().__init__(
@@ -122,10 +133,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
                 last_checkpoint_step,
             )
         except BaseException:
-            self._tenancy.close()
+            self._leave()
             raise
         self._remember(self._session.checkpoints)
+        if self._reader is not None:
+            self._maybe_delete, self._latest_checkpoint = self._reader._listed()  # noqa: SLF001 - of the same class
+            return
         close_when_forgotten(self, self._tenancy)
+        if not self._is_temporary:
+            _readers.add(self, checkpoint, self._shared)
 
     @property
     def _session(self) -> Session:
@@ -252,7 +268,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     def _prepare(self) -> None:
         """Looks at what is tracked now, before the training: else the first save would do it in the middle."""
         assert self.checkpoint.save_counter is not None, "it is tracked too, and made by the first look at it"
-        with suppress(UnsupportedState):  # the save will say so
+        with suppress(UnsupportedState, tf.errors.OpError):  # the save will say so
             self._source.layout()
 
     def _selector(self, step: int | str | None) -> str:
@@ -294,7 +310,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             self.wait()
         finally:
             self._step_file.close()
-            self._tenancy.close()
+            self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -307,12 +323,15 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
                 raise
             log.exception("while the body's own error was on its way")
 
+    def _leave(self) -> None:
+        if self._reader is None:
+            self._tenancy.close()
+
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closed or (self._reader is not None and self._reader._closed):  # noqa: SLF001 - of the same class
             raise ManagerClosed("this CheckpointManager was closed")
         _refuse_graph_mode()
-        if self._tenancy.claim():
-            self._remember(self._session.checkpoints)
+        self._tenancy.claim()
 
     # -------------------------------------------------------------------------------------------------------- the save
 
@@ -330,6 +349,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     def _save(self, step: int, metrics: Mapping[str, float] | None, options: Any) -> str:
         begun = time.monotonic()
         self.wait()
+        if self._is_temporary:
+            Path(self.directory).mkdir(parents=True, exist_ok=True)  # programs of the recipe delete it after the save
         name = f"{self._name_prefix}{step}"
         ticket = self._in_flight = self._announced(step, name, metrics or NO_METRICS)
         callbacks = tuple(getattr(options, "experimental_write_callbacks", None) or ())
@@ -383,7 +404,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     # ------------------------------------------------------------------------------------ TensorFlow's own bookkeeping
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.directory, name)  # noqa: PTH118 - as TensorFlow spells paths, also "./ckpt-1"
+        return os.path.join(self._shared, name)  # noqa: PTH118 - as TensorFlow spells paths, also "./ckpt-1"
 
     def _remember(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Fills the fields behind TensorFlow's `checkpoints` and `latest_checkpoint`."""
@@ -400,6 +421,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             self._latest_checkpoint = self._path(committed.checkpoint.name)
             self._maybe_delete[self._latest_checkpoint] = committed.checkpoint.timestamp
 
+    def _listed(self) -> tuple[OrderedDict[str, float], str | None]:
+        with self._lock:
+            return self._maybe_delete.copy(), self._latest_checkpoint
+
     def _forget(self, name: str, latest: str | None) -> None:
         with self._lock:
             self._maybe_delete.pop(self._path(name), None)
@@ -411,7 +436,8 @@ def _open(
     place: Place,
     retention: Policy,
     options: Options,
-    on_commit: Callable[[SaveTicket, Committed], None],
+    on_commit: OnCommit,
+    *,
     preservation: Preservation,
 ) -> Session:
     """One session more: the n-th of each worker meets the n-th of the others, on a board of their own."""
@@ -468,13 +494,13 @@ def _refuse_unbuilt(**arguments: Any) -> None:
             raise ConfigurationError(f"{name} is not supported by this version of distckpt; leave it out")
 
 
-def _weakly(method: Callable[[SaveTicket, Committed], None]) -> Callable[[SaveTicket, Committed], None]:
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
     """Does not keep the manager alive: the session's threads live until it is closed, or was forgotten."""
     reference = weakref.WeakMethod(method)
 
-    def call(ticket: SaveTicket, committed: Committed) -> None:
+    def call(*arguments: Any) -> None:
         alive = reference()
         if alive is not None:
-            alive(ticket, committed)
+            alive(*arguments)
 
     return call

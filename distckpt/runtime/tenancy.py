@@ -9,10 +9,13 @@ committed. In a job of several workers all must use the same manager at the same
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from distckpt.runtime.session import Session
+from distckpt.model import Checkpoint
+from distckpt.protocol.messages import Committed
+from distckpt.runtime.session import OnCommit, Session
+from distckpt.runtime.ticket import SaveTicket
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +26,16 @@ class _Seat:
     taken_by: Tenancy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A manager as its tenancy sees it. `on_commit` hears of every commit, on the agent's thread; `remember` gets the
+    live checkpoints whenever the session was opened again.
+    """
+
+    on_commit: OnCommit
+    remember: Callable[[Sequence[Checkpoint]], None]
+
+
 _seats: dict[str, _Seat] = {}
 _seats_lock = threading.Lock()
 
@@ -30,24 +43,30 @@ _seats_lock = threading.Lock()
 class Tenancy:
     """One manager's session at `directory` (its real path), opened by `open_session` whenever it must be.
 
-    `session` is the last one, which may be closed; `claim` before using it.
+    `session` is the last one, which may be closed; `claim` before using it. `follower` hears what happens.
     """
 
-    def __init__(self, directory: str, open_session: Callable[[], Session]) -> None:
+    def __init__(self, directory: str, open_session: Callable[[OnCommit], Session], follower: Follower) -> None:
         """Takes the seat and raises what `open_session` raises."""
+        self._followers: tuple[Follower, ...] = (follower,)
         with _seats_lock:
             self._seat = _seats.setdefault(directory, _Seat())
         self._open_session = open_session
         with self._seat.lock:
             self.session = self._sit_down()
 
-    def claim(self) -> bool:
-        """Makes sure that `session` is the open one; says whether it had to be opened again."""
+    def follow(self, follower: Follower) -> None:
+        """Another manager goes by this session."""
+        self._followers += (follower,)
+
+    def claim(self) -> None:
+        """Makes sure that `session` is the open one; where it had to be opened again, the followers hear of it."""
         with self._seat.lock:
             if self._seat.taken_by is self:
-                return False
+                return
             self.session = self._sit_down()
-            return True
+            for follower in self._followers:
+                follower.remember(self.session.checkpoints)
 
     def finish(self) -> None:
         """Waits, as long as the deadlines allow, for what is in flight, and leaves. May be called twice."""
@@ -68,6 +87,10 @@ class Tenancy:
         if other is not None:
             self._seat.taken_by = None
             other.session.hand_over()
-        session = self._open_session()
+        session = self._open_session(self._committed)
         self._seat.taken_by = self
         return session
+
+    def _committed(self, ticket: SaveTicket, committed: Committed) -> None:
+        for follower in self._followers:
+            follower.on_commit(ticket, committed)

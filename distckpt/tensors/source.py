@@ -48,7 +48,8 @@ class Source:
 
         `looked`: this thread has asked for the `layout`, and done nothing to the model since; 2 µs a variable less.
         Raises UnsupportedState for what TensorFlow cannot save either, ConfigurationError inside a tf.function, and
-        tf.errors.OpError where a collective fails because another worker died.
+        TensorFlow's own tf.errors.OpError: from an iterator that cannot be saved, or where a collective fails because
+        another worker died.
         """
         tracked = self._tracked if looked and self._tracked else self._refresh()
         given: list[OwnTensor] = []
@@ -125,8 +126,11 @@ def _serialize_all(objects: Iterable[Serializing]) -> list[OwnTensor]:
 def _values_of(item: Serializing) -> list[tuple[str, Any]]:
     try:
         values = list(internals.values_of(item.trackable).items())
-    except (ValueError, NotImplementedError, tf.errors.OpError) as error:
+    except (ValueError, NotImplementedError) as error:
         raise UnsupportedState(f"{', '.join(item.keys)}: TensorFlow cannot save it: {error}") from error
+    except tf.errors.OpError as error:
+        error.add_note(f"while {', '.join(item.keys)} was read for a checkpoint")
+        raise
     if len(values) != len(item.keys):
         raise _OtherKeysError(f"{type(item.trackable).__name__} gave {len(values)} values, and {len(item.keys)} before")
     return values

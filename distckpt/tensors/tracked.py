@@ -80,11 +80,11 @@ class Tracked:
 def walk(checkpoint: Any, world_size: int) -> Tracked:
     """Walks over all that `checkpoint` (a tf.train.Checkpoint) tracks, as `checkpoint.write` would.
 
-    Raises UnsupportedState where TensorFlow could not save it either.
+    Raises UnsupportedState where TensorFlow could not save it either, or TensorFlow's own tf.errors.OpError.
     """
     try:
         found = internals.serialize(checkpoint)
-    except (ValueError, NotImplementedError, tf.errors.OpError) as error:
+    except (ValueError, NotImplementedError) as error:
         raise UnsupportedState(f"TensorFlow cannot save this checkpoint: {error}") from error
     sorter = Sorter(world_size)
     for trackable, values in found.tensors:

@@ -264,10 +264,26 @@ def test_a_saver_that_writes_files_of_its_own_is_refused_by_name() -> None:
         Source(tf.train.Checkpoint(stray=_Stray()), ALONE).capture()
 
 
-def test_what_tensorflow_cannot_save_is_refused_with_its_reason() -> None:
+def test_an_iterator_that_cannot_be_saved_is_refused_with_tensorflows_own_error() -> None:
     iterator = iter(tf.data.Dataset.from_generator(lambda: iter([1]), output_signature=tf.TensorSpec([], tf.int32)))
-    with pytest.raises(UnsupportedState, match="TensorFlow cannot save"):
+    with pytest.raises(tf.errors.FailedPreconditionError, match="is stateful"):
         Source(tf.train.Checkpoint(iterator=iterator), ALONE).capture()
+
+
+def test_one_that_can_no_longer_be_saved_is_refused_by_its_name() -> None:
+    class Parts(tf.Module):
+        def _serialize_to_tensors(self) -> dict[str, Any]:
+            if broken:
+                raise tf.errors.FailedPreconditionError(None, None, "not now")
+            return {"part": tf.constant(1.0)}
+
+    broken = False
+    source = Source(tf.train.Checkpoint(parts=Parts()), ALONE)
+    source.capture()
+    broken = True
+    with pytest.raises(tf.errors.FailedPreconditionError) as raised:
+        source.capture()
+    assert "parts/.ATTRIBUTES/part" in str(raised.value.__notes__)
 
 
 def test_a_capture_inside_a_function_is_refused() -> None:

@@ -244,6 +244,18 @@ def test_what_plain_tensorflow_preserved_in_between_is_not_deleted(tmp_path: Pat
     again.close()
 
 
+def test_what_cannot_be_saved_raises_tensorflows_error_and_the_next_save_goes_through(same: Any) -> None:
+    def scenario(side: Side) -> None:
+        manager = side.manager(2)
+        side.checkpoint.iterator = iter(tf.data.Dataset.range(9).map(lambda _: tf.random.uniform([])))
+        with pytest.raises(tf.errors.FailedPreconditionError):
+            manager.save()
+        side.checkpoint.iterator = iter(tf.data.Dataset.range(9))
+        side.save(manager)
+
+    same(scenario)
+
+
 def test_numbers_of_ones_own_and_a_name_that_comes_again(same: Any) -> None:
     def scenario(side: Side) -> None:
         manager = side.manager(2)

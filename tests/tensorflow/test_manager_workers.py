@@ -107,3 +107,23 @@ def test_managers_take_turns_and_preserve_on_both_workers_alike(seen: Any, folde
     listed = [["ckpt-1"], ["ckpt-2"], ["ckpt-3"], ["ckpt-4"]]
     assert [each["turns"] for each in seen] == [{"listed": listed, "steps_back": 2}] * 2
     assert sorted(path.stem for path in (folder / "turns").glob("*.index")) == ["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-4"]
+
+
+def test_a_temporary_directory_of_tensorflows_recipe_is_a_part_of_the_chiefs(seen: Any, folder: Path) -> None:
+    for index, each in enumerate(seen):
+        assert each["temporary"] == {
+            "path": "recipe/ckpt/ckpt-2",
+            "in its own": [],
+            "directory": True,
+            "steps_back": 1,
+        }, index
+    assert len(list((folder / "recipe" / "ckpt").glob("ckpt-2.data-*"))) == 2
+
+
+def test_tensorflows_preemption_handler_saves_once_and_in_one_place(seen: Any, folder: Path) -> None:
+    for each in seen:
+        told = each["preempted"]
+        assert told["path"].startswith("preempted/ckpt/ckpt-")
+        assert (told["trained"], told["restored"], told["one"]) == (True, True, True)
+    assert [each["preempted"]["closed"] for each in seen] == ["ManagerClosed"] * 2
+    assert not (folder / "preempted" / "workertemp_1").exists()

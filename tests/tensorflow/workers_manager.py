@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -163,9 +166,65 @@ def turns(worker: Worker) -> Any:
     return found
 
 
+def temporary(worker: Worker) -> Any:
+    """TensorFlow's recipe: the chief's manager is on the directory, the other's on a temporary one."""
+    own = worker.folder / "recipe" / ("workertemp_1" if worker.index else "") / "ckpt"
+    found: dict[str, Any] = {}
+    with worker.manager(str(own.relative_to(worker.folder)), keep=2) as manager:
+        for number in (1, 2):
+            worker.train()
+            found["path"] = str(Path(manager.save(checkpoint_number=number)).relative_to(worker.folder))
+            found["in its own"] = sorted(path.name for path in own.iterdir()) if worker.index else []
+            if worker.index:
+                own.rmdir()
+        found["directory"] = manager.directory == str(own)
+        before = int(worker.step.numpy())
+        manager.restore(1)
+        found["steps_back"] = before - int(worker.step.numpy())
+    return found
+
+
+def preempted(worker: Worker) -> Any:
+    """TensorFlow's PreemptionCheckpointHandler over our managers: worker 1 gets SIGTERM, both save and end; again."""
+
+    class Left(Exception):
+        pass
+
+    def leave() -> None:
+        raise Left
+
+    checkpoint = tf.train.Checkpoint(step=worker.step)
+    config = tf.distribute.experimental.TerminationConfig(exit_fn=leave)
+    theirs = "tensorflow.python.checkpoint.checkpoint_management.CheckpointManager"
+    with mock.patch(theirs, distckpt.CheckpointManager), worker.strategy.scope():
+        handler = tf.distribute.experimental.PreemptionCheckpointHandler(
+            worker.strategy.cluster_resolver, checkpoint, str(worker.folder / "preempted" / "ckpt"), config
+        )
+    reader, writer = handler._read_checkpoint_manager, handler._write_checkpoint_manager
+    start = int(worker.step.numpy())
+    with suppress(Left):
+        for number in range(1000):
+            handler.run(worker.train)
+            worker.meet()
+            if number == 3 and worker.index == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+    runs, saved = handler.total_run_calls, int(worker.step.numpy())
+    worker.train()
+    latest = reader.restore_or_initialize()
+    found = {
+        "trained": saved - start == runs,
+        "restored": int(worker.step.numpy()) == saved,
+        "one": reader.checkpoints == writer.checkpoints == [latest],
+        "path": str(Path(latest).relative_to(worker.folder)),
+    }
+    reader.close()
+    found["closed"] = error_of(writer.save)[0]
+    return found
+
+
 def main() -> None:
     worker = Worker(tf.distribute.MultiWorkerMirroredStrategy(), Path(sys.argv[1]))
-    stories = (saves_and_restores, saves_behind_the_step, refusals, corruption, turns)
+    stories = (saves_and_restores, saves_behind_the_step, refusals, corruption, turns, temporary, preempted)
     sys.stdout.write(json.dumps({story.__name__: story(worker) for story in stories}) + "\n")
 
 
