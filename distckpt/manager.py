@@ -30,7 +30,7 @@ from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
 from distckpt.policy import EverySteps
 from distckpt.protocol.messages import Committed
-from distckpt.protocol.retention import KeepBest, KeepLatest, Policy, Preservation
+from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, policy_from
 from distckpt.report import SaveReport
 from distckpt.runtime.session import OnCommit, Session, close_when_forgotten, open_session
 from distckpt.runtime.temporary import Readers, shared_directory
@@ -55,7 +55,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
 
     - `strategy`: the `tf.distribute.Strategy` of the job; default: `tf.distribute.get_strategy()`.
     - `save_policy`: when `step_end` saves; a `distckpt.EverySteps`.
-    - `retention`: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours.
+    - `retention`: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours. Or a function:
+      given the checkpoints (with `step`, `name`, `timestamp`, `metrics`), oldest first, it returns those to keep. It
+      is called on the chief, on another thread; where it fails, that is logged and nothing is removed.
     - `async_save`: False: `save` returns after the commit. True: it returns as soon as the values are captured; errors
       are logged at once and raised by the next call of `save`, `step_end` or `wait`.
     - `options`: a `distckpt.Options`.
@@ -78,7 +80,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         *,
         strategy: Any = None,
         save_policy: EverySteps | None = None,
-        retention: Policy | None = None,
+        retention: Policy | Chooser | None = None,
         preemption: Any = None,
         async_save: bool = False,
         worker_state: Any = None,
@@ -93,7 +95,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         )
         self._save_policy = save_policy
         self._async_save = async_save
-        self._retention = retention if retention is not None else KeepLatest(max_to_keep)
+        self._retention = KeepLatest(max_to_keep) if retention is None else policy_from(retention)
         self._name_prefix = _name_prefix(os.fspath(directory), checkpoint_name)
         self._in_flight: SaveTicket | None = None
         self._last_committed: SaveTicket | None = None

@@ -21,7 +21,7 @@ from distckpt.commit.manifest import encode_manifest, manifest_file
 from distckpt.commit.publication import heal, hide, publish, remove
 from distckpt.commit.removal import Leased, remove_retired
 from distckpt.commit.statefile import write_state
-from distckpt.errors import DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
+from distckpt.errors import ConfigurationError, DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
 from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import CommitRecord, PreserveRecord, QuarantineRecord, RetireRecord
@@ -92,7 +92,7 @@ class Committer:
         Raises Fenced, OutcomeUnknown, StorageError: what was not done is done by the next call, or the next generation.
         """
         active = self._as_tensorflow_sees(self.journal.state.active)
-        leaving = select_retired(active, self.policy, self.leased(active))
+        leaving = self._leaving(active)
         stamps = {each.name: each.timestamp for each in active}
         kept, last = self.preservation.preserved([(name, stamps[name]) for name in leaving], self.last_preserved)
         names = tuple(name for name in leaving if name not in kept)
@@ -107,6 +107,14 @@ class Committer:
             remove(self.storage, checkpoint)
         self._heal()
         self.journal.compact()
+
+    def _leaving(self, active: Sequence[Checkpoint]) -> tuple[str, ...]:
+        leased = self.leased(active)
+        try:
+            return select_retired(active, self.policy, leased)
+        except ConfigurationError:
+            log.exception("nothing is removed")
+            return ()
 
     def quarantine(self, name: str, reason: str) -> None:
         """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from distckpt.commit.adoption import Found, find_adoptable
@@ -19,6 +20,7 @@ from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import AdoptRecord, PreserveRecord, QuarantineRecord
 from distckpt.journal.state import JournalState
+from distckpt.model import Checkpoint
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.commit")
@@ -40,15 +42,30 @@ def recover(
     found = find_adoptable(storage, directory, known, now)
     last_preserved = _last_preserved(found, state, now)
     if found.checkpoints:
-        seen = (replace(each, timestamp=min(each.timestamp, now)) for each in found.checkpoints)
-        journal.append(AdoptRecord(tuple(replace(each, preserved=each.timestamp <= last_preserved) for each in seen)))
+        journal.append(AdoptRecord(_as_adopted(found, last_preserved, now)))
         log.warning("adopted from plain TensorFlow: %s", ", ".join(c.name for c in found.checkpoints))
-    _preserve_as_tensorflow(journal, last_preserved, now)
+    unclear = _unclear(journal.state.active, last_preserved, now)
+    if unclear:
+        journal.append(PreserveRecord(unclear))
+        log.warning("kept for good, being no newer than the last preserved checkpoint: %s", ", ".join(unclear))
     if not _is_said(found, journal.state):
         write_state(storage, journal.state.live, last_preserved)
     _discard_sealed_generations(storage, journal.state)
     journal.compact()
     return last_preserved
+
+
+def foresee_live(state: JournalState, found: Found, now: float) -> tuple[Checkpoint, ...]:
+    """The live checkpoints as they will be after `recover`, but for those whose files are gone."""
+    last_preserved = _last_preserved(found, state, now)
+    live = (*state.live, *_as_adopted(found, last_preserved, now))
+    unclear = _unclear(live, last_preserved, now)
+    return tuple(replace(each, preserved=each.preserved or each.name in unclear) for each in live)
+
+
+def _as_adopted(found: Found, last_preserved: float, now: float) -> tuple[Checkpoint, ...]:
+    seen = (replace(each, timestamp=min(each.timestamp, now)) for each in found.checkpoints)
+    return tuple(replace(each, preserved=each.timestamp <= last_preserved) for each in seen)
 
 
 def _last_preserved(found: Found, state: JournalState, now: float) -> float:
@@ -67,14 +84,11 @@ def _last_preserved(found: Found, state: JournalState, now: float) -> float:
     return min([now, *(each.timestamp for each in state.active)]) - 1.0
 
 
-def _preserve_as_tensorflow(journal: Journal, last_preserved: float, now: float) -> None:
+def _unclear(active: Sequence[Checkpoint], last_preserved: float, now: float) -> tuple[str, ...]:
     """What is not after the last preserved one is not in TensorFlow's active set: that run, or a clock that went back,
     leaves it unclear whether it was preserved, and it is rather kept.
     """
-    names = tuple(each.name for each in journal.state.active if min(each.timestamp, now) <= last_preserved)
-    if names:
-        journal.append(PreserveRecord(names))
-        log.warning("kept for good, being no newer than the last preserved checkpoint: %s", ", ".join(names))
+    return tuple(each.name for each in active if min(each.timestamp, now) <= last_preserved)
 
 
 def _is_said(found: Found, state: JournalState) -> bool:

@@ -7,11 +7,15 @@ leaves a checkpoint to restore (invariant I4).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from distckpt.errors import ConfigurationError
 from distckpt.model import Checkpoint
+
+Chooser = Callable[[Sequence[Checkpoint]], Iterable[Checkpoint]]
+"""A retention of one's own: of the committed checkpoints, oldest first, it returns those to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,39 @@ class KeepEvery:
         return names
 
 
+@dataclass(frozen=True, slots=True)
+class KeepChosen:
+    """Keeps what a function of the user's returns. `kept` raises ConfigurationError where it fails, or returns anything
+    but checkpoints that it was given: what it means is not guessed.
+    """
+
+    choose: Chooser
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        given = tuple(checkpoints)
+        try:
+            chosen = tuple(self.choose(given))
+        except Exception as error:
+            raise ConfigurationError(
+                f"the retention {self.choose!r} failed: {type(error).__name__}: {error}"
+            ) from error
+        for each in chosen:
+            if each not in given:
+                raise ConfigurationError(
+                    f"the retention {self.choose!r} returned {each!r}: it is to return those of the checkpoints that "
+                    "it was given that are to be kept"
+                )
+        return {each.name for each in chosen}
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class AnyOf:
-    """Keeps what any of the policies keeps."""
+    """Keeps what any of the policies, or functions of one's own, keeps."""
 
     policies: tuple[Policy, ...]
 
-    def __init__(self, *policies: Policy) -> None:
-        object.__setattr__(self, "policies", policies)
+    def __init__(self, *policies: Policy | Chooser) -> None:
+        object.__setattr__(self, "policies", tuple(map(policy_from, policies)))
 
     def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
         return set().union(*(policy.kept(checkpoints) for policy in self.policies))
@@ -100,7 +129,16 @@ class Preservation:
 
 NO_PRESERVATION = Preservation()
 
-Policy = KeepLatest | KeepBest | KeepEvery | AnyOf
+Policy = KeepLatest | KeepBest | KeepEvery | KeepChosen | AnyOf
+
+
+def policy_from(given: Policy | Chooser) -> Policy:
+    """What the user gave, as a policy. Raises ConfigurationError for what is neither a policy nor a function."""
+    if isinstance(given, Policy):
+        return given
+    if not callable(given):
+        raise ConfigurationError(f"retention={given!r} is neither a policy, such as KeepLatest(3), nor a function")
+    return KeepChosen(given)
 
 
 def select_retired(checkpoints: Sequence[Checkpoint], policy: Policy, leased: Collection[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distckpt import Catalog
-from distckpt.bundle.statefile import parse_state
+from distckpt.bundle.statefile import CheckpointState, format_state, parse_state
 from distckpt.commit.prune import prune
 from distckpt.errors import DirectoryInUse, Fenced
 from distckpt.journal.holding import Holder
@@ -86,6 +86,25 @@ def test_a_dry_run_says_what_a_run_then_does_and_changes_nothing(
     assert (told.pop("dry_run"), done.pop("dry_run")) == (True, False)
     assert told == done
     assert steps(ended.directory) == [50, 60]
+
+
+@pytest.mark.parametrize("state", ["untimed", "some preserved", "none"])
+def test_a_dry_run_knows_what_a_start_would_keep_for_good(state: str, distckpt: Command, ended: Any) -> None:
+    """Of what TensorFlow lists without times, or no later than its last preserved one, nothing says that it may go."""
+    shutil.rmtree(ended.directory / ".distckpt")
+    file = ended.directory / "checkpoint"
+    told = parse_state(file.read_bytes())
+    if state == "untimed":
+        told = replace(told, all_model_checkpoint_timestamps=())
+    elif state == "some preserved":
+        told = replace(told, last_preserved_timestamp=told.all_model_checkpoint_timestamps[2])
+    file.write_bytes(format_state(told))
+    if state == "none":
+        file.write_bytes(format_state(CheckpointState("ckpt-60", ("ckpt-60",))))
+    dry = json.loads(distckpt("prune", ended.directory, "--keep-latest", 1, "--dry-run", "--json").stdout)
+    wet = json.loads(distckpt("prune", ended.directory, "--keep-latest", 1, "--json").stdout)
+    assert {**dry, "dry_run": False} == wet
+    assert [each["step"] for each in wet["removed"]] == {"some preserved": [40, 50]}.get(state, [])
 
 
 def test_while_its_job_lives_a_directory_is_not_pruned(job: Any) -> None:

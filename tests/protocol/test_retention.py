@@ -1,11 +1,25 @@
 """Retention: what a policy keeps stays, the newest and the leased stay always."""
 
+import re
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distckpt.errors import ConfigurationError
 from distckpt.model import Checkpoint
-from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest, Policy, Preservation, select_retired
+from distckpt.protocol.retention import (
+    AnyOf,
+    Chooser,
+    KeepBest,
+    KeepEvery,
+    KeepLatest,
+    Policy,
+    Preservation,
+    policy_from,
+    select_retired,
+)
 
 
 def history(*losses: float | None) -> list[Checkpoint]:
@@ -36,10 +50,42 @@ FIVE = history(0.5, 0.1, 0.9, None, 0.1)
         (KeepEvery(steps=20), ["c0", "c2", "c4"]),
         (KeepEvery(seconds=150.0), ["c0", "c3", "c4"]),
         (AnyOf(KeepLatest(1), KeepBest("loss", "min"), KeepEvery(steps=30)), ["c0", "c1", "c3", "c4"]),
+        (policy_from(lambda given: given[:2]), ["c0", "c1", "c4"]),
+        (policy_from(lambda given: (each for each in given if each.step % 20 == 0)), ["c0", "c2", "c4"]),
+        (policy_from(lambda _: []), ["c4"]),
+        (AnyOf(KeepLatest(2), lambda given: given[:1]), ["c0", "c3", "c4"]),
     ],
 )
 def test_a_policy_keeps_what_it_says(policy: Policy, names: list[str]) -> None:
     assert kept(policy, FIVE) == names
+
+
+@pytest.mark.parametrize(
+    ("choose", "told"),
+    [
+        (lambda given: given[99:][0], "failed: IndexError"),
+        (lambda _: None, "failed: TypeError"),
+        (lambda given: [each.name for each in given], "returned 'c0'"),
+        (lambda _: [Checkpoint("c9", 90, 0.0, 1)], "returned Checkpoint"),
+    ],
+)
+def test_a_function_that_fails_or_returns_anything_else_is_told_from_one_that_keeps_nothing(
+    choose: Chooser, told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        kept(policy_from(choose), FIVE)
+
+
+def test_a_function_cannot_remove_what_is_leased_nor_change_what_it_was_given() -> None:
+    assert kept(policy_from(lambda _: ()), FIVE, "c1") == ["c1", "c4"]
+    given: list[Sequence[Checkpoint]] = []
+    kept(policy_from(lambda all_: given.append(all_) or all_), FIVE)
+    assert given == [tuple(FIVE)]
+
+
+def test_what_is_neither_policy_nor_function_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="3 is neither a policy"):
+        policy_from(3)  # type: ignore[arg-type]  # the mistake
 
 
 def test_a_leased_checkpoint_is_kept_whatever_the_policy_says() -> None:

@@ -6,7 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,30 @@ def test_the_best_is_restored_by_its_metric(training: Training) -> None:
     assert float(training.weight[0, 0]) == 1.0
     with pytest.raises(errors.ConfigurationError, match="loss:max or best:loss:min"):
         manager.restore("best:loss")
+
+
+def test_a_function_of_ones_own_says_what_is_kept_and_its_errors_remove_nothing(
+    training: Training, caplog: pytest.LogCaptureFixture
+) -> None:
+    def even(checkpoints: Sequence[Any]) -> list[Any]:
+        if checkpoints[-1].metrics.get("broken"):
+            raise KeyError("loss")
+        return [each for each in checkpoints if each.step % 2 == 0]
+
+    manager = training.manager(retention=even)
+    for step in range(1, 6):
+        training.train(float(step))
+        manager.save(checkpoint_number=step)
+    assert [Path(path).name for path in manager.checkpoints] == ["ckpt-2", "ckpt-4", "ckpt-5"]
+    manager.save(checkpoint_number=6, metrics={"broken": 1.0})
+    assert "even" in caplog.text
+    assert "failed: KeyError: 'loss'" in caplog.text
+    kept = ["ckpt-2", "ckpt-4", "ckpt-5", "ckpt-6"]
+    assert [Path(path).name for path in manager.checkpoints] == kept
+    state = tf.train.get_checkpoint_state(str(training.directory))
+    assert [Path(path).name for path in state.all_model_checkpoint_paths] == kept
+    manager.save(checkpoint_number=8)
+    assert not list(training.directory.glob("ckpt-5.*"))
 
 
 def test_an_asynchronous_save_holds_the_values_of_its_step(training: Training) -> None:
