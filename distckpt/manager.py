@@ -87,8 +87,10 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         options: Options | None = None,
     ) -> None:
         _refuse_graph_mode()
-        place = cluster.cluster_place(strategy if strategy is not None else tf.distribute.get_strategy())
-        cluster.refuse_hidden_cluster(place, os.environ)
+        strategy = tf.distribute.get_strategy() if strategy is None else strategy
+        place, remote = cluster.cluster_place(strategy), cluster.has_parameter_servers(strategy)
+        if not remote:
+            cluster.refuse_hidden_cluster(place, os.environ)
         _refuse_unbuilt(
             preemption=preemption,
             worker_state=worker_state,
@@ -101,7 +103,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._last_committed: SaveTicket | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._source = Source(checkpoint, place)
+        self._source = Source(checkpoint, place, fetching=remote)
         self._calling: Future[None] | None = None
         self._step_file = StepFile(os.environ)
         self._shared = shared_directory(os.fspath(directory), place)

@@ -18,8 +18,11 @@ from distckpt.errors import ConfigurationError
 from distckpt.model import CHIEF, Place
 from distckpt.tensors import internals
 
-_SINGLE_WORKER = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
-
+_SINGLE_WORKER = (
+    tf.distribute.MirroredStrategy,
+    tf.distribute.OneDeviceStrategy,
+    tf.distribute.experimental.CentralStorageStrategy,
+)
 
 ALONE = Place(worker=CHIEF, world_size=1)
 
@@ -33,8 +36,18 @@ def cluster_place(strategy: Any) -> Place:
         return _resolved(strategy.cluster_resolver)
     if isinstance(strategy, _SINGLE_WORKER) or internals.is_default_strategy(strategy):
         return ALONE
-    supported = "MultiWorkerMirroredStrategy, MirroredStrategy, OneDeviceStrategy or no strategy"
+    if has_parameter_servers(strategy):
+        return ALONE  # only its coordinator runs the program; it reads from the parameter servers
+    supported = (
+        "MultiWorkerMirroredStrategy, MirroredStrategy, ParameterServerStrategy, CentralStorageStrategy, "
+        "OneDeviceStrategy or no strategy"
+    )
     raise ConfigurationError(f"distckpt cannot save under {type(strategy).__name__}: use {supported}")
+
+
+def has_parameter_servers(strategy: Any) -> bool:
+    """Whether the variables of `strategy` are on other tasks than the one that runs the program."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
 def refuse_hidden_cluster(place: Place, environ: Mapping[str, str]) -> None:

@@ -15,6 +15,12 @@ _NATIVE_KINDS = "iufcb"
 """The dtypes that NumPy itself knows, and so exports by DLPack."""
 
 
+def fetch(tensor: Any) -> Any:
+    """The tensor on this task: a copy where it is on another one, such as a parameter server."""
+    with tf.device("CPU:0"):
+        return tf.identity(tensor)
+
+
 def host_bytes(tensor: Any) -> NDArray[np.uint8]:
     """The tensor's elements, row-major, as a read-only view of TensorFlow's own buffer, which it keeps alive.
 

@@ -7,6 +7,7 @@ same step and in the same order: variables that aggregate on read run collective
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +19,7 @@ from distckpt.protocol.plan import specs_digest
 from distckpt.tensors import internals
 from distckpt.tensors.aggregation import Aggregation
 from distckpt.tensors.foreign import saver_payloads
+from distckpt.tensors.host import fetch
 from distckpt.tensors.items import Evaluated, Serializing
 from distckpt.tensors.layout import Layout, fixed_spec, parse_slice
 from distckpt.tensors.snapshot import OwnTensor, Snapshot
@@ -29,11 +31,13 @@ class Source:
 
     What it writes has the same keys and bytes as `checkpoint.write` would: replicated tensors from whichever worker,
     everything else (plain variables, Python state, tables, iterators, the object graph) from the chief.
+    `fetching`: variables are on other tasks (parameter servers), and their values are copied to this one.
     """
 
-    def __init__(self, checkpoint: Any, place: Place) -> None:
+    def __init__(self, checkpoint: Any, place: Place, *, fetching: bool = False) -> None:
         self._checkpoint = checkpoint
         self._place = place
+        self._fetching = fetching
         self._aggregation = Aggregation()
         self._tracked: Tracked | None = None
         self._layout: Layout | None = None
@@ -63,6 +67,9 @@ class Source:
         tensors = tracked.replicated.values()
         layout = self._layout_of(tracked, tensors)
         tensors.update(self._aggregation.read(tracked.aggregated))
+        if self._fetching:  # after all were read: the servers go on
+            tensors = {key: fetch(tensor) for key, tensor in tensors.items()}
+            given = [replace(item, tensor=fetch(item.tensor)) for item in given]
         return Snapshot(layout, tensors, given, saved)
 
     def _refresh(self) -> Tracked:
