@@ -1,4 +1,6 @@
-"""Captures under MirroredStrategy on logical CPU devices; run by test_capture_strategies.py in a process of its own.
+"""Captures under MirroredStrategy and CentralStorageStrategy on logical CPU devices, in a process of its own.
+
+Run by test_capture_strategies.py.
 
 Usage: mirrored_capture.py DEVICES. Prints one line of JSON: the problems found, by check.
 """
@@ -179,6 +181,9 @@ def main() -> None:
     found["tracing"] = tracing_problems(strategy)
     found["walking"] = walking_problems(strategy)
     found["refusal"] = refusal_problems(strategy)
+    central = tf.distribute.experimental.CentralStorageStrategy(["CPU:0", "CPU:1"], parameter_device="CPU:0")
+    for name in ("tf_keras", "outside of the scope"):
+        found[f"central storage, {name}"] = problems_of(central, CHECKS[name])
     sys.stdout.write(json.dumps(found) + "\n")
 
 

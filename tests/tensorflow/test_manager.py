@@ -112,6 +112,32 @@ def test_init_fn_is_called_where_there_is_nothing_to_restore(training: Training)
     assert called == [True]
 
 
+@pytest.mark.parametrize("strategy", [tf.distribute.get_strategy, lambda: tf.distribute.OneDeviceStrategy("CPU:0")])
+def test_it_saves_under_the_strategies_of_one_worker(strategy: Any, training: Training) -> None:
+    chosen = strategy()
+    with chosen.scope():
+        training.checkpoint.more = tf.Variable([1.0, 2.0])
+        manager = training.manager()
+        path = manager.save()
+    training.checkpoint.more.assign([0.0, 0.0])
+    manager.restore_or_initialize()
+    assert training.checkpoint.more.numpy().tolist() == [1.0, 2.0]
+    found = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    stock = tf.train.load_checkpoint(training.checkpoint.write(str(training.directory / "stock")))
+    assert found == stock.get_variable_to_shape_map()
+
+
+def test_a_strategy_that_it_was_never_tried_with_is_refused_by_name(training: Training) -> None:
+    class TPUStrategy(tf.distribute.Strategy):
+        """Stands for TensorFlow's, which needs TPUs."""
+
+        def __init__(self) -> None:
+            super().__init__(tf.distribute.get_strategy().extended)
+
+    with pytest.raises(errors.ConfigurationError, match="cannot save under TPUStrategy: use MultiWorkerMirrored"):
+        training.manager(strategy=TPUStrategy())
+
+
 def test_the_best_is_restored_by_its_metric(training: Training) -> None:
     manager = training.manager(retention=distckpt.KeepBest("accuracy", "max", 5))
     for value, accuracy in ((1.0, 0.5), (2.0, 0.9), (3.0, 0.7)):
