@@ -5,11 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import posixpath
-import re
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,13 +27,13 @@ from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
 from distckpt.policy import EverySteps
 from distckpt.protocol.messages import Committed
-from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, policy_from
+from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, Sparing, policy_from
 from distckpt.report import SaveReport
+from distckpt.runtime.naming import name_prefix
 from distckpt.runtime.session import OnCommit, Session, close_when_forgotten, open_session
 from distckpt.runtime.temporary import Readers, shared_directory
 from distckpt.runtime.tenancy import Follower, Tenancy
 from distckpt.runtime.ticket import SaveRequest, SaveTicket
-from distckpt.storage.keys import HIDDEN, check_key
 from distckpt.tensors import cluster, internals
 from distckpt.tensors.restore import restore
 from distckpt.tensors.scalars import scalar_writer
@@ -98,7 +95,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._save_policy = save_policy
         self._async_save = async_save
         self._retention = KeepLatest(max_to_keep) if retention is None else policy_from(retention)
-        self._name_prefix = _name_prefix(os.fspath(directory), checkpoint_name)
+        self._name_prefix = name_prefix(os.fspath(directory), checkpoint_name)
         self._in_flight: SaveTicket | None = None
         self._last_committed: SaveTicket | None = None
         self._lock = threading.Lock()
@@ -109,7 +106,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._shared = shared_directory(os.fspath(directory), place)
         self._is_temporary = self._shared != os.fspath(directory)
         self._reader = _readers.find(checkpoint, self._shared) if self._is_temporary else None
-        follower = Follower(_weakly(self._on_commit), _weakly(self._remember))
+        follower = Follower.weakly(self._on_commit, self._remember)
         open_mine = partial(
             _open,
             self._shared,
@@ -119,7 +116,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             preservation=Preservation(keep_checkpoint_every_n_hours),
         )
         if self._reader is None:
-            self._tenancy = Tenancy(os.path.realpath(self._shared), open_mine, follower)
+            self._tenancy = Tenancy(os.path.realpath(self._shared), self._name_prefix, open_mine, follower)
         else:
             self._tenancy = self._reader._tenancy  # noqa: SLF001 - of the same class
             self._tenancy.follow(follower)
@@ -259,15 +256,18 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._step_file.restored()
         return agreed[0] if agreed else None
 
-    def restore(self, step: int | str | None = None) -> Any:
+    def restore(self, step: int | str | None = None, *, into: Any = None) -> Any:
         """Restores one checkpoint on all workers; each must call it with the same argument.
 
         `step`: a step, "latest" (also None), "best:METRIC" where the retention is a `KeepBest` of that metric, or
-        "best:METRIC:min" and "best:METRIC:max". Returns TensorFlow's status object, for `assert_consumed()` and its
-        like. Raises CorruptCheckpoint, NoRestorableCheckpoint, ConfigurationError.
+        "best:METRIC:min" and "best:METRIC:max". `into`: another tf.train.Checkpoint that takes the values of the same
+        names, a part of the model for example; default: the manager's. Returns TensorFlow's status object, for
+        `assert_consumed()`, `expect_partial()` and their like. Raises CorruptCheckpoint, NoRestorableCheckpoint,
+        ConfigurationError.
         """
         agreed = self._agreed(self._selector(step))
-        return restore(self.checkpoint, *agreed) if agreed else self.checkpoint.restore(None)
+        checkpoint = self.checkpoint if into is None else into
+        return restore(checkpoint, *agreed) if agreed else checkpoint.restore(None)
 
     def _prepare(self) -> None:
         """Looks at what is tracked now, before the training: else the first save would do it in the middle."""
@@ -441,6 +441,8 @@ def _open(
     retention: Policy,
     options: Options,
     on_commit: OnCommit,
+    others: frozenset[str],
+    inherited: frozenset[str],
     *,
     preservation: Preservation,
 ) -> Session:
@@ -450,7 +452,7 @@ def _open(
         directory,
         place,
         board,
-        retention,
+        Sparing(retention, others, inherited),
         options,
         on_commit,
         preservation=preservation,
@@ -476,35 +478,7 @@ def _refuse_graph_mode() -> None:
         )
 
 
-def _name_prefix(directory: str, checkpoint_name: str) -> str:
-    """What stands before the number in the names of checkpoints, below the directory; it may hold separators."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", directory):
-        raise ConfigurationError(f"{directory} is no directory of a file system, and distckpt writes only into those")
-    prefix = posixpath.normpath(f"{checkpoint_name}-")
-    try:
-        check_key(f"{prefix}0")
-    except ValueError as error:
-        raise ConfigurationError(
-            f"checkpoint_name={checkpoint_name!r} does not name files below {directory}"
-        ) from error
-    if prefix.startswith(f"{HIDDEN}/"):
-        raise ConfigurationError(f"checkpoint_name={checkpoint_name!r}: {HIDDEN} is where distckpt keeps its own files")
-    return prefix
-
-
 def _refuse_unbuilt(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ConfigurationError(f"{name} is not supported by this version of distckpt; leave it out")
-
-
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Does not keep the manager alive: the session's threads live until it is closed, or was forgotten."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*arguments: Any) -> None:
-        alive = reference()
-        if alive is not None:
-            alive(*arguments)
-
-    return call

@@ -107,6 +107,22 @@ class AnyOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Sparing:
+    """Applies `policy` to all checkpoints but those of other managers: the names are one of `others` and a number, and
+    not among those `inherited`, that were there before.
+    """
+
+    policy: Policy
+    others: frozenset[str]
+    inherited: frozenset[str]
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        theirs = {each.name for each in checkpoints if each.name.rstrip("0123456789") in self.others}
+        spared = theirs - self.inherited
+        return spared | self.policy.kept([each for each in checkpoints if each.name not in spared])
+
+
+@dataclass(frozen=True, slots=True)
 class Preservation:
     """TensorFlow's `keep_checkpoint_every_n_hours`. It is about what a policy removes: that is preserved instead if it
     was committed at least `hours` after the last preserved one. None or 0: nothing is.
@@ -129,7 +145,7 @@ class Preservation:
 
 NO_PRESERVATION = Preservation()
 
-Policy = KeepLatest | KeepBest | KeepEvery | KeepChosen | AnyOf
+Policy = KeepLatest | KeepBest | KeepEvery | KeepChosen | AnyOf | Sparing
 
 
 def policy_from(given: Policy | Chooser) -> Policy:

@@ -4,18 +4,25 @@ TensorFlow lets a program make a second `CheckpointManager` on a directory, and 
 one that is not seated closes the session of the one that is (its save in flight is finished first), and opens a new
 one: a generation as any other, fenced as any other. So there is one writer at a time, and each sees what the others
 committed. In a job of several workers all must use the same manager at the same time, as with every other call.
+Where they name their checkpoints differently, the retention of one leaves alone what another commits after it was made;
+what was there before it takes over, as TensorFlow's does.
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from distckpt.model import Checkpoint
 from distckpt.protocol.messages import Committed
 from distckpt.runtime.session import OnCommit, Session
 from distckpt.runtime.ticket import SaveTicket
+
+OpenSession = Callable[[OnCommit, frozenset[str], frozenset[str]], Session]
+"""Opens a session; also given how the names of other managers begin, and the names that this one took over."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +31,7 @@ class _Seat:
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     taken_by: Tenancy | None = None
+    prefixes: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,24 @@ class Follower:
 
     on_commit: OnCommit
     remember: Callable[[Sequence[Checkpoint]], None]
+
+    @classmethod
+    def weakly(cls, on_commit: OnCommit, remember: Callable[[Sequence[Checkpoint]], None]) -> Follower:
+        """Of two methods; does not keep their manager alive: a session's threads live until it is closed, or was
+        forgotten.
+        """
+        return cls(_weak(on_commit), _weak(remember))
+
+
+def _weak(method: Callable[..., None]) -> Callable[..., None]:
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*arguments)
+
+    return call
 
 
 _seats: dict[str, _Seat] = {}
@@ -46,14 +72,17 @@ class Tenancy:
     `session` is the last one, which may be closed; `claim` before using it. `follower` hears what happens.
     """
 
-    def __init__(self, directory: str, open_session: Callable[[OnCommit], Session], follower: Follower) -> None:
-        """Takes the seat and raises what `open_session` raises."""
+    def __init__(self, directory: str, prefix: str, open_session: OpenSession, follower: Follower) -> None:
+        """Takes the seat and raises what `open_session` raises. `prefix`: how the names of its checkpoints begin."""
+        self._prefix = prefix
+        self._inherited: frozenset[str] | None = None
         self._followers: tuple[Follower, ...] = (follower,)
         with _seats_lock:
             self._seat = _seats.setdefault(directory, _Seat())
         self._open_session = open_session
         with self._seat.lock:
             self.session = self._sit_down()
+            self._inherited = frozenset(each.name for each in self.session.checkpoints)
 
     def follow(self, follower: Follower) -> None:
         """Another manager goes by this session."""
@@ -87,7 +116,12 @@ class Tenancy:
         if other is not None:
             self._seat.taken_by = None
             other.session.hand_over()
-        session = self._open_session(self._committed)
+        self._seat.prefixes.add(self._prefix)
+        if self._inherited is None:  # the first: whatever is there is taken over
+            session = self._open_session(self._committed, frozenset(), frozenset())
+        else:
+            others = frozenset(self._seat.prefixes - {self._prefix})
+            session = self._open_session(self._committed, others, self._inherited)
         self._seat.taken_by = self
         return session
 

@@ -17,6 +17,7 @@ from distckpt.protocol.retention import (
     KeepLatest,
     Policy,
     Preservation,
+    Sparing,
     policy_from,
     select_retired,
 )
@@ -86,6 +87,13 @@ def test_a_function_cannot_remove_what_is_leased_nor_change_what_it_was_given() 
 def test_what_is_neither_policy_nor_function_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="3 is neither a policy"):
         policy_from(3)  # type: ignore[arg-type]  # the mistake
+
+
+def test_what_others_name_neither_goes_nor_counts() -> None:
+    names = ("ckpt-1", "best-1", "ckpt-2", "best-2", "ckpt-3", "best-ckpt-4", "ckpt-5")
+    mixed = [Checkpoint(name, number, 0.0, 1) for number, name in enumerate(names)]
+    policy = Sparing(KeepLatest(2), frozenset({"best-", "ckpt"}), frozenset({"best-1"}))
+    assert kept(policy, mixed) == ["best-2", "best-ckpt-4", "ckpt-5"]
 
 
 def test_a_leased_checkpoint_is_kept_whatever_the_policy_says() -> None:

@@ -120,6 +120,12 @@ def test_a_temporary_directory_of_tensorflows_recipe_is_a_part_of_the_chiefs(see
     assert len(list((folder / "recipe" / "ckpt").glob("ckpt-2.data-*"))) == 2
 
 
+def test_several_managers_of_several_objects_are_each_with_its_own_on_all_workers(seen: Any, folder: Path) -> None:
+    for each in seen:
+        assert each["side_by_side"] == {"table_back": 1.0, "model_back": 2.0, "part": 0.0}
+    assert sorted(path.stem for path in (folder / "table").glob("*.index")) == ["t-2", "t-3"]
+
+
 def test_tensorflows_preemption_handler_saves_once_and_in_one_place(seen: Any, folder: Path) -> None:
     for each in seen:
         told = each["preempted"]

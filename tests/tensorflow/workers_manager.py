@@ -184,6 +184,28 @@ def temporary(worker: Worker) -> Any:
     return found
 
 
+def side_by_side(worker: Worker) -> Any:
+    """Two managers of two objects, each with its directory and its names, both with a save in flight."""
+    model = worker.manager("model", async_save=True)
+    table = worker.manager("table", tf.train.Checkpoint(table=worker.embedding), async_save=True, checkpoint_name="t")
+    for number in (1, 2, 3):
+        worker.train()
+        model.save(checkpoint_number=number)
+        if number > 1:
+            table.save(checkpoint_number=number)
+    newest = float(worker.embedding[0, 0])
+    table.restore(2)
+    found = {"table_back": newest - float(worker.embedding[0, 0])}
+    model.restore(1)
+    found["model_back"] = newest - float(worker.embedding[0, 0])
+    part = tf.Variable(tf.zeros([2000, 32]))
+    model.restore("latest", into=tf.train.Checkpoint(embedding=part)).expect_partial()
+    found["part"] = newest - float(part[0, 0])
+    for manager in (model, table):
+        manager.close()
+    return found
+
+
 def preempted(worker: Worker) -> Any:
     """TensorFlow's PreemptionCheckpointHandler over our managers: worker 1 gets SIGTERM, both save and end; again."""
 
@@ -212,7 +234,7 @@ def preempted(worker: Worker) -> Any:
     worker.train()
     latest = reader.restore_or_initialize()
     found = {
-        "trained": saved - start == runs,
+        "trained": saved - start == int(runs),
         "restored": int(worker.step.numpy()) == saved,
         "one": reader.checkpoints == writer.checkpoints == [latest],
         "path": str(Path(latest).relative_to(worker.folder)),
@@ -224,7 +246,16 @@ def preempted(worker: Worker) -> Any:
 
 def main() -> None:
     worker = Worker(tf.distribute.MultiWorkerMirroredStrategy(), Path(sys.argv[1]))
-    stories = (saves_and_restores, saves_behind_the_step, refusals, corruption, turns, temporary, preempted)
+    stories = (
+        saves_and_restores,
+        saves_behind_the_step,
+        refusals,
+        corruption,
+        turns,
+        temporary,
+        side_by_side,
+        preempted,
+    )
     sys.stdout.write(json.dumps({story.__name__: story(worker) for story in stories}) + "\n")
 
 
