@@ -55,6 +55,12 @@ model: $(VENV)/has-test $(VENV)/has-distckpt ## every state of small jobs: all o
 bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
 	@$(PY) benchmarks/save.py $(ARGS)
 
+.PHONY: browser
+browser: $(VENV)/has-test $(VENV)/has-distckpt ## the dashboard in a real Chromium, installed by apt-get where there is none (ARGS=...)
+	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null \
+		|| apt-get install --yes --no-install-recommends chromium-headless-shell fonts-dejavu-core
+	@$(PY) -m pytest tests/browser $(ARGS)
+
 .PHONY: proto
 proto: $(VENV)/has-test ## generate the protobuf code again from protos/ (the result is committed)
 	@for proto in $(PROTOS); do \

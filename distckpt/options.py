@@ -23,6 +23,8 @@ class Options:
     - `job`: what this job is called, where neither `distckpt run` nor a scheduler says so; a restart must give the same
       name.
     - `writer_threads`: threads that write a share, per worker.
+    - `dashboard`: True: the chief serves a page that shows the job, to its machine alone, on a free port; "host:port":
+      there.
     - `metrics`: "host:port" where the chief serves metrics for Prometheus; ":port" is for this machine alone.
     - `tensorboard`: a directory, or a writer of `tf.summary.create_file_writer`, for the chief's scalars.
     """
@@ -32,12 +34,15 @@ class Options:
     credentials: Security | None = None
     job: str | None = None
     writer_threads: int = 2
+    dashboard: bool | str = False
     metrics: str | None = None
     tensorboard: Any = None
 
     def __post_init__(self) -> None:
         if self.metrics is not None:
             parse_address(self.metrics, "metrics")
+        if isinstance(self.dashboard, str):
+            parse_address(self.dashboard, "dashboard")
 
 
 def parse_address(text: str, option: str) -> tuple[str, int]:

@@ -25,6 +25,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_tf_config(commands)
     _add_status(commands)
     _add_watch(commands)
+    _add_dashboard(commands)
     _add_ls(commands)
     _add_show(commands)
     _add_verify(commands)
@@ -98,6 +99,13 @@ def _add_watch(commands: Commands) -> None:
     parser = commands.add_parser("watch", help="follow a job, through its restarts too, until Ctrl-C")
     parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
     parser.set_defaults(module="distckpt.cli.watch")
+
+
+def _add_dashboard(commands: Commands) -> None:
+    parser = commands.add_parser("dashboard", help="serve a page that shows a job, running or not, until Ctrl-C")
+    parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
+    parser.add_argument("--port", type=_count, default=0, metavar="N", help="on this port (default: a free one)")
+    parser.set_defaults(module="distckpt.cli.dashboard")
 
 
 def _add_ls(commands: Commands) -> None:

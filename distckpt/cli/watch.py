@@ -7,12 +7,11 @@ each thing that happens, for a file or a pipe. What another start of the job doe
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+from distckpt.cli.signals import until_asked
 from distckpt.cli.text import print_lines
 from distckpt.errors import CorruptData, StorageError
 from distckpt.observe.looking import Looker
@@ -22,7 +21,7 @@ EVERY_S = 1.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with _until_asked() as asked, Looker(arguments.directory) as looker:
+    with until_asked() as asked, Looker(arguments.directory) as looker:
         if sys.stdout.isatty():
             from distckpt.cli.screen import draw  # noqa: PLC0415 - rich takes a tenth of a second, and a pipe needs none
 
@@ -49,15 +48,3 @@ def _pictures(looker: Looker, asked: threading.Event) -> Iterator[Picture | str]
         except (StorageError, CorruptData) as error:
             yield f"cannot be read, and is tried again: {error}"
         asked.wait(EVERY_S)
-
-
-@contextmanager
-def _until_asked() -> Iterator[threading.Event]:
-    """Set by Ctrl-C and SIGTERM: an end as any other, without a stack."""
-    asked = threading.Event()
-    before = {each: signal.signal(each, lambda *_: asked.set()) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -6,21 +6,24 @@ written.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from distckpt.errors import StorageError
 from distckpt.observe import happenings as h
 from distckpt.observe.chronicle import Chronicle
+from distckpt.observe.dashboard import Dashboard
 from distckpt.observe.exposition import serve_metrics
 from distckpt.observe.metrics import Metrics
 from distckpt.observe.picture import Picture, encode
 from distckpt.observe.records import record
 from distckpt.observe.retained import kept_checkpoints, leases_in
 from distckpt.observe.scalars import scalars_of
-from distckpt.options import Options
+from distckpt.options import Options, parse_address
 from distckpt.protocol.effects import AgentEffect, CoordinatorEffect
 from distckpt.protocol.events import AgentEvent, CoordinatorEvent
 from distckpt.protocol.retention import Policy
@@ -55,6 +58,8 @@ class Observatory:
         self._hearers = [record]
         if self.options.metrics is not None:
             self._serve_metrics(opening, self.options.metrics)
+        if self.options.dashboard is not False:
+            self._serve_dashboard(opening)
         if self.scalars is not None:
             self._write_scalars(self.scalars)
 
@@ -86,6 +91,25 @@ class Observatory:
             self._closing.callback(serve_metrics(metrics.registry, address))
         except OSError as error:
             log.error("no metrics: cannot listen on %s: %s", address, error)  # noqa: TRY400 - it says it all
+
+    def _serve_dashboard(self, opening: Opening) -> None:
+        """Where it is, and its token, stand in a file that only the owner of the directory can read."""
+        wanted = self.options.dashboard
+        host, port = parse_address(wanted, "dashboard") if isinstance(wanted, str) else ("127.0.0.1", 0)
+        try:
+            dashboard = Dashboard(self.picture_json, host, port)
+        except OSError as error:
+            log.error("no dashboard: cannot listen on %s:%d: %s", host, port, error)  # noqa: TRY400 - it says it all
+            return
+        self._closing.callback(dashboard.close)
+        key = f".distckpt/dashboard/{opening.generation}.json"
+        try:
+            told = {"url": dashboard.url, "token": dashboard.token}
+            self._storage.put(key, json.dumps(told).encode(), private=True)
+            self._closing.callback(self._storage.delete, key)
+        except StorageError as error:
+            log.error("nobody can open the dashboard: %s", error)  # noqa: TRY400 - it says it all
+        log.warning("the dashboard is at %s, its token in %s/%s", dashboard.url, opening.directory, key)
 
     def _write_scalars(self, scalars: Scalars) -> None:
         lane = Lane("tensorboard")

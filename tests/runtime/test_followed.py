@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,12 +66,12 @@ def test_a_chief_that_does_not_answer_is_told_of_and_its_journal_read(job: Job, 
 
 
 class Follower:
-    """A `distckpt watch` and all that it has written."""
+    """A `distckpt watch` (or another command that goes on) and all that it has written."""
 
-    def __init__(self, directory: str, *, terminal: bool) -> None:
+    def __init__(self, command: str, directory: str, *, terminal: bool) -> None:
         reader, writer = pty.openpty() if terminal else os.pipe()
         environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-        self.process = subprocess.Popen([*MAIN, "watch", directory], stdout=writer, stderr=writer, env=environ)
+        self.process = subprocess.Popen([*MAIN, command, directory], stdout=writer, stderr=writer, env=environ)
         os.close(writer)
         self._changed = threading.Condition()
         self.text = ""
@@ -109,8 +111,8 @@ class Follower:
 def watch() -> Iterator[Callable[..., Follower]]:
     started: list[Follower] = []
 
-    def begin(job: Job, *, terminal: bool = False) -> Follower:
-        started.append(Follower(str(job.directory), terminal=terminal))
+    def begin(job: Job, *, command: str = "watch", terminal: bool = False) -> Follower:
+        started.append(Follower(command, str(job.directory), terminal=terminal))
         return started[-1]
 
     yield begin
@@ -147,3 +149,44 @@ def test_watch_draws_on_a_terminal_and_leaves_it_as_it_was(
     assert "\x1b[?25l" in following.text  # the cursor was hidden,
     assert following.text.rstrip().endswith("\x1b[?25h")  # and is there again
     assert "Traceback" not in following.text
+
+
+def picture(url: str, token: str) -> dict[str, Any]:
+    """What the page at `url` would draw."""
+    request = urllib.request.Request(f"{url}picture.json", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
+        shown: dict[str, Any] = json.load(answer)
+    return shown
+
+
+def test_the_dashboard_command_shows_a_job_while_it_runs_and_after_it(
+    job: Job, model: Any, watch: Callable[..., Follower]
+) -> None:
+    workers = start(job)
+    save(workers, 10, model)
+    serving = watch(job, command="dashboard")
+    serving.wait("Ctrl-C ends it")
+    url, _, token = serving.text.splitlines()[0].partition("#")
+    assert url.startswith("http://127.0.0.1:")
+    live = picture(url, token)
+    assert (live["source"], live["saves"][0]["phase"]) == ("live", "committed")
+    job.stop()
+    assert picture(url, token)["source"] == "journal"
+    assert serving.end(signal.SIGTERM) == 0
+
+
+def test_the_chief_serves_its_dashboard_to_those_who_own_the_directory(job: Job, model: Any) -> None:
+    observatory = Observatory(Options(dashboard=True), KeepLatest(2))
+    workers = job.start(2, policy=KeepLatest(2), observer=observatory)
+    save(workers, 10, model)
+    (told,) = (job.directory / ".distckpt" / "dashboard").iterdir()
+    assert told.stat().st_mode & 0o777 == 0o600
+    key = json.loads(told.read_text())
+    shown = picture(key["url"], key["token"])
+    assert [each["name"] for each in shown["checkpoints"]] == ["ckpt-10"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        picture(key["url"], "wrong")
+    job.stop()
+    assert not told.exists()
+    with pytest.raises(urllib.error.URLError):
+        picture(key["url"], key["token"])
