@@ -32,6 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_diff(commands)
     _add_prune(commands)
     _add_recover(commands)
+    _add_doctor(commands)
     return parser.parse_args(argv)
 
 
@@ -156,6 +157,12 @@ def _add_recover(commands: Commands) -> None:
     _add_directory(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     parser.set_defaults(module="distckpt.cli.recover")
+
+
+def _add_doctor(commands: Commands) -> None:
+    parser = commands.add_parser("doctor", help="try whether a storage does what distckpt needs; code 1 if it does not")
+    _add_directory(parser)
+    parser.set_defaults(module="distckpt.cli.doctor")
 
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:
