@@ -100,6 +100,8 @@ def doing(worker: WorkerView, save: SaveView | None) -> str:
     part = next((part for part in save.parts if part.worker == worker.worker), None)
     if part is None:
         return "not there yet"
+    if part.given_up_at is not None:
+        return "done without: others write its share"
     if save.agreed_at is None:
         return "waits for the others"
     return progress(part)

@@ -74,6 +74,17 @@ class ShareWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareGivenUp:
+    """`worker` was lost, late, or could not write: the workers `writers` write its share."""
+
+    event: ClassVar[str] = "share_given_up"
+    round: int
+    step: int
+    worker: int
+    writers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SaveCommitting:
     """All shares are written; the chief commits."""
 
@@ -161,6 +172,7 @@ Happening = (
     | SaveOpened
     | SaveAgreed
     | ShareWritten
+    | ShareGivenUp
     | SaveCommitting
     | SaveEnded
     | TrainingHeld

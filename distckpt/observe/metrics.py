@@ -51,6 +51,9 @@ class Metrics:
         self._restore_failures = Counter("distckpt_restore_failures", "By cause.", ["cause"], registry=registry)
         self._set_aside = Counter("distckpt_set_aside", "Checkpoints that were found corrupt.", registry=registry)
         self._lost = Counter("distckpt_workers_lost", "How often a worker was lost.", registry=registry)
+        self._given_up = Counter(
+            "distckpt_shares_given_up", "Shares that others wrote in a worker's place.", registry=registry
+        )
         self._last_at = Gauge("distckpt_last_commit_timestamp_seconds", "Of the newest checkpoint.", registry=registry)
         self._last_step = Gauge("distckpt_last_commit_step", "Of the newest checkpoint.", registry=registry)
         self._last_bytes = Gauge("distckpt_last_commit_bytes", "Of the newest checkpoint.", registry=registry)
@@ -59,7 +62,7 @@ class Metrics:
             newest = opening.checkpoints[-1]
             self._commit(newest.timestamp, newest.step, newest.size_bytes)
 
-    def hear(self, happening: h.Happening) -> None:
+    def hear(self, happening: h.Happening) -> None:  # noqa: C901 - one case for each
         """Takes in what happened just now."""
         match happening:
             case h.SaveAgreed(gather_s=seconds):
@@ -78,6 +81,8 @@ class Metrics:
                 self._restore_s.observe(seconds)
             case h.SetAside():
                 self._set_aside.inc()
+            case h.ShareGivenUp():
+                self._given_up.inc()
             case h.WorkerLost():
                 self._lost.inc()
 

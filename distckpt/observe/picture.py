@@ -35,7 +35,11 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class PartView:
-    """One worker's part in a save. `share_bytes` is known once it writes; `stall_s` once its training went on."""
+    """One worker's part in a save. `share_bytes` is known once it writes; `stall_s` once its training went on.
+
+    `written_at`: when it handed in its last share so far. `extra_bytes`: what it wrote of shares that others gave up;
+    `given_up_at`: when its own was.
+    """
 
     worker: int
     came_at: float | None = None
@@ -43,6 +47,8 @@ class PartView:
     written_bytes: int = 0
     share_bytes: int | None = None
     stall_s: float | None = None
+    extra_bytes: int = 0
+    given_up_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def _level(happening: h.Happening) -> int:
     match happening:
         case h.ChiefFenced():
             return logging.ERROR
-        case h.WorkerLost() | h.SetAside():
+        case h.WorkerLost() | h.ShareGivenUp() | h.SetAside():
             return logging.WARNING
         case h.SaveEnded(cause=cause) | h.RestoreEnded(cause=cause) if cause:
             return logging.WARNING
@@ -50,6 +50,9 @@ def sentence(happening: h.Happening) -> str:  # noqa: C901, PLR0911, PLR0912 - o
             return f"the save of step {step}: all workers are at it after {gather_s:.3f} s"
         case h.ShareWritten(_, step, worker, size_bytes, seconds):
             return f"the save of step {step}: worker {worker} wrote {size(size_bytes)} in {seconds:.3f} s"
+        case h.ShareGivenUp(_, step, worker, writers):
+            who = ", ".join(map(str, writers))
+            return f"the save of step {step}: worker {worker} is done without; {who} write its share"
         case h.SaveCommitting(_, step, write_s):
             return f"the save of step {step}: all shares are written after {write_s:.3f} s"
         case h.SaveEnded(name=name, outcome="committed", bytes=size_bytes, seconds=seconds):

@@ -14,11 +14,13 @@ from distckpt.observe.happenings import (
     SaveCommitting,
     SaveEnded,
     SaveOpened,
+    ShareGivenUp,
     ShareWritten,
 )
 from distckpt.observe.picture import PartView, Phase, RestoreView, SaveView
 from distckpt.protocol.messages import Activity
 from distckpt.protocol.save_round import SaveRound, SaveState
+from distckpt.protocol.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,25 @@ class Ending:
 
 @dataclass(slots=True)
 class _Part:
-    came_at: float
+    came_at: float | None
     written_at: float | None = None
     written_bytes: int = 0
     share_bytes: int | None = None
     stall_s: float | None = None
+    extra_bytes: int = 0
+    given_up_at: float | None = None
+
+    def view(self, worker: int, epoch: float) -> PartView:
+        return PartView(
+            worker,
+            _shift(self.came_at, epoch),
+            _shift(self.written_at, epoch),
+            self.written_bytes,
+            self.share_bytes,
+            self.stall_s,
+            self.extra_bytes,
+            _shift(self.given_up_at, epoch),
+        )
 
 
 @dataclass(slots=True)
@@ -53,6 +69,8 @@ class SaveFollow:
     ended_at: float | None = None
     ending: Ending | None = None
     parts: dict[int, _Part] = field(default_factory=dict)
+    shares_seen: set[int] = field(default_factory=set)
+    splits_seen: int = 0
 
     def opened(self) -> SaveOpened:
         return SaveOpened(self.number, self.step, self.name)
@@ -65,16 +83,29 @@ class SaveFollow:
         if self.agreed_at is None and round_.state in (SaveState.WRITING, SaveState.COMMITTING):
             self.agreed_at = now
             yield SaveAgreed(self.number, self.step, now - self.opened_at)
-        for shard in round_.shares.shards.values():
-            worker = shard.worker
-            part = self.parts[worker]  # the first counts: more comes only where another worker is given up
-            if part.written_at is None and self.agreed_at is not None:
-                part.written_at = now
-                part.written_bytes = part.share_bytes = shard.size_bytes
-                yield ShareWritten(self.number, self.step, worker, shard.size_bytes, now - self.agreed_at)
+        if self.agreed_at is not None:
+            yield from self._see_shares(round_.shares, now, now - self.agreed_at)
         if self.committing_at is None and self.agreed_at is not None and round_.state is SaveState.COMMITTING:
             self.committing_at = now
             yield SaveCommitting(self.number, self.step, now - self.agreed_at)
+
+    def _see_shares(self, shares: Shares, now: float, seconds: float) -> Iterator[Happening]:
+        """What was handed in, and given up. `seconds`: since the agreement."""
+        for split in shares.splits[self.splits_seen :]:
+            worker = shares.writers[split.share]
+            self.parts.setdefault(worker, _Part(None)).given_up_at = now
+            yield ShareGivenUp(self.number, self.step, worker, split.writers)
+        self.splits_seen = len(shares.splits)
+        for number in shares.shards.keys() - self.shares_seen:
+            shard = shares.shards[number]
+            part = self.parts[shard.worker]
+            part.written_at = now
+            if number == shard.worker:
+                part.written_bytes = part.share_bytes = shard.size_bytes
+            else:
+                part.extra_bytes += shard.size_bytes
+            yield ShareWritten(self.number, self.step, shard.worker, shard.size_bytes, seconds)
+        self.shares_seen.update(shares.shards)
 
     def hear(self, worker: int, activity: Activity) -> None:
         """Takes a heartbeat's word of how far the share is."""
@@ -129,17 +160,7 @@ class SaveFollow:
             bytes=0 if committed is None else committed.size_bytes,
             cause="" if cause is None else cause.kind,
             message="" if cause is None else cause.message,
-            parts=tuple(
-                PartView(
-                    worker,
-                    epoch + part.came_at,
-                    _shift(part.written_at, epoch),
-                    part.written_bytes,
-                    part.share_bytes,
-                    part.stall_s,
-                )
-                for worker, part in sorted(self.parts.items())
-            ),
+            parts=tuple(part.view(worker, epoch) for worker, part in sorted(self.parts.items())),
         )
 
 

@@ -142,6 +142,26 @@ def test_how_far_each_share_is_comes_with_the_heartbeats(watch: Watch) -> None:
     assert [(part.written_bytes, part.share_bytes) for part in save.parts] == [(8, 8), (8, 8)]
 
 
+def test_a_worker_that_a_save_is_done_without_is_named_and_so_are_those_who_write_for_it(watch: Watch) -> None:
+    job = watch(3)
+    for worker in range(3):
+        job.stage.save(worker)
+    job.stage.write(0)
+    job.stage.kill(2)
+    job.stage.wait(5.0)
+    assert job.take(h.ShareGivenUp) == [h.ShareGivenUp(1, 100, 2, (0, 1))]
+    job.stage.write_all()
+    job.stage.write_all()
+    job.stage.commit()
+    assert [each.outcome for each in job.take(h.SaveEnded)] == ["committed"]
+    parts = job.picture().saves[0].parts
+    assert [(part.written_bytes, part.extra_bytes, part.given_up_at is None) for part in parts] == [
+        (8, 8, True),
+        (8, 8, True),
+        (0, 0, False),
+    ]
+
+
 def test_a_stall_counts_once_though_every_heartbeat_repeats_it(watch: Watch) -> None:
     job = watch()
     job.stage.save(0)

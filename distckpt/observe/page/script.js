@@ -4,7 +4,7 @@
 
 const EVERY_MS = 1000, SAVES_DRAWN = 60, SVG = "http://www.w3.org/2000/svg";
 const PHASES = [["gather", "waiting for all workers"], ["write", "writing"], ["wait", "written, waiting for the others"],
-  ["commit", "the chief commits"], ["stall", "training held"], ["failed", "failed"]];
+  ["commit", "the chief commits"], ["stall", "training held"], ["failed", "failed, or done without"]];
 const at = (id) => document.getElementById(id);
 let token = "", chosen = null, drawn = "";
 
@@ -86,7 +86,7 @@ function drawCards(picture, inFlight) {
   if (picture.source === "live") {
     const there = picture.workers.filter((worker) => worker.presence === "present").length;
     const missing = there < picture.world_size;
-    cards.push(card("Workers", `${there} of ${picture.world_size}`, missing ? "a save needs all of them" : "all are there",
+    cards.push(card("Workers", `${there} of ${picture.world_size}`, missing ? "the training needs all of them" : "all are there",
       missing ? "bad" : ""));
     const before = picture.saves.filter((save) => known(save.ended_at)).at(-1);
     cards.push(inFlight ? card("Save in flight", inFlight.phase, `${inFlight.name}, for ${age(picture.at - inFlight.opened_at)}`)
@@ -106,6 +106,7 @@ function drawCards(picture, inFlight) {
 function doing(worker, save) {
   const part = save && save.parts.find((each) => each.worker === worker.worker);
   if (!save) return "";
+  if (part && known(part.given_up_at)) return h("span", {class: "bad"}, "done without: others write its share");
   if (!part) return h("span", {class: "warn"}, "not there yet");
   if (!known(save.agreed_at)) return "waits for the others";
   if (!part.share_bytes) return known(part.written_at) ? "nothing to write" : "begins to write";
@@ -201,14 +202,17 @@ function drawGantt(picture) {
 }
 
 function ganttRow(save, part, y, row, end, x) {
-  const agreed = Math.max(part.came_at, save.agreed_at ?? end), written = part.written_at ?? end, done = save.committing_at ?? end;
-  const share = part.share_bytes ? `, ${size(part.share_bytes)}` : "", thick = row - 10, span = (from, to) => x(to) - x(from);
+  if (!known(part.came_at)) return [text(70, y + row / 2 + 4, `worker ${part.worker}`, "end"), text(x(save.opened_at) + 4, y + row / 2 + 4, "did not come: others wrote its share")];
+  const agreed = Math.max(part.came_at, save.agreed_at ?? end), written = part.written_at ?? part.given_up_at ?? end, done = save.committing_at ?? end;
+  const extra = part.extra_bytes ? `, ${size(part.extra_bytes)} of it in another's place` : "";
+  const share = part.share_bytes ? `, ${size(part.share_bytes + part.extra_bytes)}${extra}` : extra, thick = row - 10, span = (from, to) => x(to) - x(from);
   const bars = [text(70, y + row / 2 + 4, `worker ${part.worker}`, "end"),
     box(x(part.came_at), y + 4, span(part.came_at, agreed), thick, "gather", `worker ${part.worker} waits for all: ${seconds(agreed - part.came_at)}`)];
   if (known(save.agreed_at)) {
     bars.push(box(x(agreed), y + 4, Math.max(1, span(agreed, written)), thick, "write", `worker ${part.worker} writes: ${seconds(written - agreed)}${share}`));
     if (known(part.written_at)) bars.push(box(x(written), y + 4, span(written, done), thick, "wait", `worker ${part.worker} has written: ${seconds(done - written)} till all have`));
   }
+  if (known(part.given_up_at)) bars.push(box(x(part.given_up_at) - 2, y + 2, 4, thick + 4, "failed", `worker ${part.worker} was done without from here on: others wrote its share`));
   if (known(part.stall_s)) bars.push(box(x(part.came_at), y + row - 5, Math.max(2, span(part.came_at, part.came_at + part.stall_s)), 3, "stall", `its training was held for ${seconds(part.stall_s)}`, 0));
   return bars;
 }
