@@ -46,6 +46,7 @@ def test_each_save_is_drawn_at_its_step(tmp_path: Path, checkpoint: Any, target:
         assert found["distckpt/save_seconds", step] >= found["distckpt/commit_seconds", step] > 0
 
 
-def test_an_address_that_is_none_is_refused_before_anything_runs() -> None:
-    with pytest.raises(ConfigurationError, match="metrics"):
-        distckpt.Options(metrics="9480")
+@pytest.mark.parametrize("option", ["metrics", "dashboard"])
+def test_an_address_that_is_none_is_refused_before_anything_runs(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        distckpt.Options(**{option: "9480"})
