@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +36,7 @@ from distckpt.runtime.ticket import SaveRequest, SaveTicket
 from distckpt.tensors import cluster, internals
 from distckpt.tensors.restore import restore
 from distckpt.tensors.scalars import scalar_writer
+from distckpt.tensors.sessions import SessionSource, refuse_graphs, step_of
 from distckpt.tensors.source import Source
 
 log = logging.getLogger("distckpt")
@@ -83,11 +83,12 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         worker_state: Any = None,
         options: Options | None = None,
     ) -> None:
-        _refuse_graph_mode()
         strategy = tf.distribute.get_strategy() if strategy is None else strategy
         place, remote = cluster.cluster_place(strategy), cluster.has_parameter_servers(strategy)
         if not remote:
             cluster.refuse_hidden_cluster(place, os.environ)
+        self._is_eager = tf.executing_eagerly()
+        refuse_graphs(place, made_eagerly=self._is_eager)
         _refuse_unbuilt(
             preemption=preemption,
             worker_state=worker_state,
@@ -100,7 +101,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._last_committed: SaveTicket | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._source = Source(checkpoint, place, fetching=remote)
+        self._place = place
+        self._source = Source(checkpoint, place, fetching=remote) if self._is_eager else SessionSource(checkpoint)
         self._calling: Future[None] | None = None
         self._step_file = StepFile(os.environ)
         self._shared = shared_directory(os.fspath(directory), place)
@@ -168,11 +170,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._check_open()
         if not self._interval_is_over(check_interval=check_interval):
             return None
-        counter = self.checkpoint.save_counter
-        counter.assign_add(1)
-        number = counter if checkpoint_number is None else checkpoint_number
-        # TensorFlow's own conversion: Python and NumPy integers, variables, tensors.
-        step = int(number if isinstance(number, Integral) else tf.compat.v1.train.global_step(None, number))
+        counter = self._source.count_save()
+        step = step_of(counter if checkpoint_number is None else checkpoint_number)
         if step < 0:
             raise ConfigurationError(f"checkpoint_number is {step}: distckpt numbers checkpoints from 0 on")
         return self._save(step, metrics, options)
@@ -190,7 +189,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._step_file.step(step)
         if self._save_policy is None or not self._save_policy.due(step):
             return None
-        self.checkpoint.save_counter.assign_add(1)
+        self._source.count_save()
         return self._save(step, metrics, None)
 
     def wait(self, timeout: float | None = None) -> None:
@@ -251,7 +250,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         else:
             restore(self.checkpoint, *agreed)
             if self._checkpoint_interval is not None:
-                self._last_checkpoint_step = int(tf.compat.v1.train.global_step(None, self._step_counter))
+                self._last_checkpoint_step = step_of(self._step_counter)
         self._prepare()
         self._step_file.restored()
         return agreed[0] if agreed else None
@@ -271,9 +270,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
 
     def _prepare(self) -> None:
         """Looks at what is tracked now, before the training: else the first save would do it in the middle."""
-        assert self.checkpoint.save_counter is not None, "it is tracked too, and made by the first look at it"
         with suppress(UnsupportedState, tf.errors.OpError):  # the save will say so
-            self._source.layout()
+            self._source.prepare()
 
     def _selector(self, step: int | str | None) -> str:
         if step is None:
@@ -334,7 +332,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     def _check_open(self) -> None:
         if self._closed or (self._reader is not None and self._reader._closed):  # noqa: SLF001 - of the same class
             raise ManagerClosed("this CheckpointManager was closed")
-        _refuse_graph_mode()
+        refuse_graphs(self._place, made_eagerly=self._is_eager)
         self._tenancy.claim()
 
     # -------------------------------------------------------------------------------------------------------- the save
@@ -343,7 +341,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         """TensorFlow's rule for `checkpoint_interval`; notes the step if a save is due."""
         if self._checkpoint_interval is None:
             return True
-        step = int(tf.compat.v1.train.global_step(None, self._step_counter))
+        step = step_of(self._step_counter)
         last = self._last_checkpoint_step
         if last is not None and (step == last or (check_interval and step < last + self._checkpoint_interval)):
             return False
@@ -468,14 +466,6 @@ def _execute_callbacks(callbacks: Sequence[Callable[..., object]], path: str) ->
         if takes > 1:
             raise AssertionError(f"a write callback takes the path or nothing; {callback} takes {takes} arguments")
         callback(*[path][:takes])
-
-
-def _refuse_graph_mode() -> None:
-    if not tf.executing_eagerly():
-        raise ConfigurationError(
-            "distckpt saves and restores eagerly: not in a tf.Graph or a tf.compat.v1 session, where "
-            "tf.train.CheckpointManager has to do, and not from within a tf.function: call it outside of it"
-        )
 
 
 def _refuse_unbuilt(**arguments: Any) -> None:

@@ -31,7 +31,7 @@ def tensor_payloads(tensors: Sequence[tuple[str, Any]]) -> list[Payload]:
         prefix = Path(folder) / "part"
         values = [tensor for _, tensor in tensors]
         tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=keys, shape_and_slices=[""] * len(keys), tensors=values)
-        return list(_bundle_payloads(prefix))
+        return list(bundle_payloads(prefix))
 
 
 def saver_payloads(saver: str, trackables: Mapping[str, Any]) -> list[Payload]:
@@ -51,7 +51,7 @@ def saver_payloads(saver: str, trackables: Mapping[str, Any]) -> list[Payload]:
         strays = {path for path in Path(folder).rglob("*") if path.is_file()} - expected
         if strays:
             raise UnsupportedState(f"the registered saver {saver} writes {min(strays).name} beside the checkpoint")
-        return [payload for bundle in sorted(bundles) for payload in _bundle_payloads(bundle)]
+        return [payload for bundle in sorted(bundles) for payload in bundle_payloads(bundle)]
 
 
 def _files(prefix: Path) -> Iterator[Path]:
@@ -62,7 +62,7 @@ def _files(prefix: Path) -> Iterator[Path]:
         yield prefix.with_name(data_file(prefix.name, number, shards))
 
 
-def _bundle_payloads(prefix: Path) -> Iterator[Payload]:
+def bundle_payloads(prefix: Path) -> Iterator[Payload]:
     """All that a bundle holds, whole tensors and slices, byte for byte."""
     path = prefix.with_name(index_file(prefix.name))
     index = decode_index(path.read_bytes(), str(path))

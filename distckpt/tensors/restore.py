@@ -33,6 +33,8 @@ def restore(checkpoint: Any, path: str, loader: Loader) -> Any:
     A variable that aggregates on read by SUM is restored to sum / replicas on each replica, as in TensorFlow: the sum
     is the same again only where that division is exact (docs/decisions/0004-capture.md).
     """
+    if not tf.executing_eagerly():
+        return checkpoint.restore(path)  # operations of a graph, for its session to run
     try:
         with internals.tensors_read_by(path, lambda wanted: _load(loader, wanted)):
             return checkpoint.restore(path)

@@ -42,6 +42,11 @@ class Source:
         self._tracked: Tracked | None = None
         self._layout: Layout | None = None
 
+    def prepare(self) -> None:
+        """Does before the first capture what it would have to do. Raises as `capture` does."""
+        assert self._checkpoint.save_counter is not None, "it is tracked too, and made by the first look at it"
+        self.layout()
+
     def layout(self) -> Layout:
         """What all workers hold alike, as of now; runs no collectives. Raises as `capture` does."""
         tracked = self._refresh()
@@ -71,6 +76,12 @@ class Source:
             tensors = {key: fetch(tensor) for key, tensor in tensors.items()}
             given = [replace(item, tensor=fetch(item.tensor)) for item in given]
         return Snapshot(layout, tensors, given, saved)
+
+    def count_save(self) -> Any:
+        """Increments `save_counter` and returns it."""
+        counter = self._checkpoint.save_counter
+        counter.assign_add(1)
+        return counter
 
     def _refresh(self) -> Tracked:
         if not tf.executing_eagerly():
