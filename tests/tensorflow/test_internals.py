@@ -67,10 +67,17 @@ def test_one_worker_needs_no_cluster() -> None:
         tf.distribute.get_strategy(),
         tf.distribute.OneDeviceStrategy("CPU:0"),
         tf.distribute.MirroredStrategy(),
+        tf.distribute.experimental.CentralStorageStrategy(),
     ):
         assert cluster_place(strategy) == ALONE
 
 
-def test_a_strategy_that_cannot_be_saved_is_refused_by_name() -> None:
-    with pytest.raises(ConfigurationError, match="CentralStorageStrategy"):
-        cluster_place(tf.distribute.experimental.CentralStorageStrategy())
+def test_a_strategy_that_was_never_tried_is_refused_by_name() -> None:
+    class TPUStrategy(tf.distribute.Strategy):
+        """Stands for TensorFlow's, which needs TPUs."""
+
+        def __init__(self) -> None:
+            super().__init__(tf.distribute.get_strategy().extended)
+
+    with pytest.raises(ConfigurationError, match="cannot save under TPUStrategy: use MultiWorkerMirroredStrategy"):
+        cluster_place(TPUStrategy())

@@ -127,17 +127,6 @@ def test_it_saves_under_the_strategies_of_one_worker(strategy: Any, training: Tr
     assert found == stock.get_variable_to_shape_map()
 
 
-def test_a_strategy_that_it_was_never_tried_with_is_refused_by_name(training: Training) -> None:
-    class TPUStrategy(tf.distribute.Strategy):
-        """Stands for TensorFlow's, which needs TPUs."""
-
-        def __init__(self) -> None:
-            super().__init__(tf.distribute.get_strategy().extended)
-
-    with pytest.raises(errors.ConfigurationError, match="cannot save under TPUStrategy: use MultiWorkerMirrored"):
-        training.manager(strategy=TPUStrategy())
-
-
 def test_the_best_is_restored_by_its_metric(training: Training) -> None:
     manager = training.manager(retention=distckpt.KeepBest("accuracy", "max", 5))
     for value, accuracy in ((1.0, 0.5), (2.0, 0.9), (3.0, 0.7)):
