@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 import distckpt
-from distckpt.errors import ConfigurationError
+from distckpt.errors import ConfigurationError, NoRestorableCheckpoint
 from distckpt.keras import DistributedCheckpoint
 from distckpt.keras.progress import Progress
 
@@ -221,3 +221,22 @@ def test_progress_is_json_that_keeps_every_bit() -> None:
         assert found.dtype == expected.dtype
         assert found.tobytes() == expected.tobytes()
         assert found.shape == expected.shape
+
+
+def flip_a_bit(directory: Path, step: int) -> None:
+    path = directory / f"ckpt-{step}.data-00000-of-00001"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_fit_goes_on_from_the_newest_checkpoint_that_is_sound_and_never_from_scratch(tmp_path: Path) -> None:
+    fit(build(), DistributedCheckpoint(tmp_path), epochs=2)
+    flip_a_bit(tmp_path, 2 * BATCHES)
+    model = build()
+    assert fit(model, DistributedCheckpoint(tmp_path), epochs=2).epoch == [0, 1]
+    assert int(model.optimizer.iterations.numpy()) == 2 * BATCHES, "the second epoch was trained again"
+    for step in kept(tmp_path):
+        flip_a_bit(tmp_path, step)
+    with pytest.raises(NoRestorableCheckpoint):
+        fit(build(), DistributedCheckpoint(tmp_path), epochs=2)

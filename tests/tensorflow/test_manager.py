@@ -290,6 +290,49 @@ def test_where_all_is_corrupt_training_does_not_start_from_scratch(training: Tra
         manager.restore_or_initialize()
 
 
+def test_nor_does_it_at_any_later_start(training: Training) -> None:
+    manager = training.manager()
+    manager.save()
+    flip_a_bit(training.directory / "ckpt-1.data-00000-of-00001")
+    with pytest.raises(errors.NoRestorableCheckpoint):
+        manager.restore_or_initialize()
+    manager.close()
+    started: list[str] = []
+    again = training.manager(init_fn=lambda: started.append("from scratch"))
+    with pytest.raises(errors.NoRestorableCheckpoint, match="set aside as corrupt: ckpt-1"):
+        again.restore_or_initialize()
+    assert started == []
+    assert tf.train.latest_checkpoint(str(training.directory)) is None
+
+
+def test_nor_where_the_files_of_all_are_gone(training: Training) -> None:
+    manager = training.manager()
+    manager.save()
+    manager.close()
+    for path in [*training.directory.glob("ckpt-*"), *training.directory.glob(".distckpt/staging/*/*")]:
+        path.unlink()
+    with pytest.raises(errors.NoRestorableCheckpoint, match="set aside as corrupt: ckpt-1"):
+        training.manager().restore_or_initialize()
+
+
+def test_what_is_set_aside_is_listed_with_its_reason_and_its_bytes_stay(training: Training) -> None:
+    manager = training.manager()
+    for value in (1.0, 2.0):
+        training.train(value)
+        manager.save()
+    data = training.directory / "ckpt-2.data-00000-of-00001"
+    flip_a_bit(data)
+    bytes_found = data.read_bytes()
+    index = (training.directory / "ckpt-2.index").read_bytes()
+    manager.restore_or_initialize()
+    (aside,) = distckpt.Catalog(training.directory).quarantined
+    assert aside.checkpoint.name == "ckpt-2"
+    assert "the checksum does not match" in aside.reason
+    assert data.read_bytes() == bytes_found
+    assert (training.directory / ".distckpt/quarantine/ckpt-2.index").read_bytes() == index
+    assert not (training.directory / "ckpt-2.index").exists(), "TensorFlow sees it no more"
+
+
 def flip_a_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
