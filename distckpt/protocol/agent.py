@@ -49,7 +49,7 @@ class Agent:
     def __init__(self, me: Sender, join: Join, deadlines: Deadlines, coordinator: str) -> None:
         self._me = me
         self._join = join
-        self._deadlines = deadlines
+        self._deadlines = deadlines = deadlines.for_world(join.world_size)
         self._coordinator = coordinator
         self._machine = Machine(f"agent of worker {me.worker}", _TABLE, Standing.NEW)
         self._outbox = Outbox(me)

@@ -53,7 +53,7 @@ class Coordinator:
         *,
         set_aside: Sequence[str] = (),
     ) -> None:
-        self._deadlines = deadlines
+        self._deadlines = deadlines = deadlines.for_world(world_size)
         self._desk = Desk(job, generation)
         self._members = Membership(world_size, deadlines)
         self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints, set_aside)
@@ -69,7 +69,7 @@ class Coordinator:
     @property
     def present(self) -> tuple[int, ...]:
         """The workers that have joined, and have not left or been lost. The chief stays until the others are gone."""
-        return tuple(member.worker for member in self._members if member.presence is Presence.PRESENT)
+        return self._members.those(Presence.PRESENT)
 
     @property
     def members(self) -> Membership:
@@ -177,7 +177,7 @@ class Coordinator:
         if member.presence is Presence.LEFT:
             return
         member.left = message.cause
-        member.machine.go(Presence.LEFT, "it said so", self._desk.now)
+        self._members.leave(member, self._desk.now)
         self._lost(member, "")
 
     def _lost(self, member: Member, why: str) -> None:

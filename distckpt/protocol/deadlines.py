@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+REPEATED_PER_S_MAX = 250.0
+"""Heartbeats, and repetitions, of all workers together: a coordinator takes some thousand messages a second."""
+BEATS_IN_SILENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,13 @@ class Deadlines:
     def save_s(self) -> float:
         """After this a worker that waits for a save's outcome gives up waiting."""
         return self.announce_s + self.write_s + self.commit_s
+
+    def for_world(self, world_size: int) -> Deadlines:
+        """The same, but for intervals at which so many workers would keep the coordinator from its work.
+
+        Up to 125 workers nothing changes with the defaults. A connection that breaks is noticed by gRPC, not by these.
+        """
+        interval_s = world_size / REPEATED_PER_S_MAX
+        heartbeat_s = max(self.heartbeat_s, interval_s)
+        silence_s = max(self.silence_s, BEATS_IN_SILENCE * interval_s)
+        return replace(self, heartbeat_s=heartbeat_s, silence_s=silence_s, resend_s=max(self.resend_s, interval_s))

@@ -52,18 +52,14 @@ class Gathering:
         return [worker for worker in range(self.members.world_size) if worker not in self.ordinals]
 
     @property
-    def lost(self) -> list[int]:
+    def lost(self) -> tuple[int, ...]:
         """Whoever is lost, whether it had come or not."""
-        return [worker for worker in range(self.members.world_size) if self._is(worker, Presence.LOST)]
-
-    def _is(self, worker: int, presence: Presence) -> bool:
-        member = self.members.of(worker)
-        return member is not None and member.presence is presence
+        return self.members.those(Presence.LOST)
 
     def check_left(self, now: float) -> None:
         """Raises GiveUp if someone who is still awaited has left."""
-        for worker in self.absent:
-            if self._is(worker, Presence.LEFT):
+        for worker in self.members.those(Presence.LEFT):
+            if worker not in self.ordinals:
                 raise self._gone(worker, "WorkerMissing", "and will not come", now)
 
     def check_lost(self, now: float) -> None:

@@ -90,6 +90,7 @@ class Membership:
         self._members: list[Member | None] = [None] * world_size
         self._replaced: dict[int, deque[str]] = {}
         self._check_at = NEVER
+        self._by_presence: dict[Presence, tuple[int, ...]] | None = None
 
     @property
     def world_size(self) -> int:
@@ -103,6 +104,18 @@ class Membership:
     def __iter__(self) -> Iterator[Member]:
         """The members that have passed their probe and not left, by worker; the lost ones too."""
         return (m for m in self._members if m is not None and m.presence in (Presence.PRESENT, Presence.LOST))
+
+    def those(self, presence: Presence) -> tuple[int, ...]:
+        """The workers whose current incarnation is in this state. Asked at every event, so it is counted anew only
+        after a change.
+        """
+        if self._by_presence is None:
+            grouped: dict[Presence, list[int]] = {}
+            for member in self._members:
+                if member is not None:
+                    grouped.setdefault(member.presence, []).append(member.worker)
+            self._by_presence = {state: tuple(workers) for state, workers in grouped.items()}
+        return self._by_presence.get(presence, ())
 
     def of(self, worker: int) -> Member | None:
         """The current incarnation of `worker`, whatever its state."""
@@ -120,20 +133,25 @@ class Membership:
         """Puts a new incarnation in place of the old one, which is returned."""
         old = self._members[worker]
         if old is not None:
-            old.machine.go(Presence.GONE, f"{incarnation} joined", now)
+            self._go(old, Presence.GONE, f"{incarnation} joined", now)
             self._replaced.setdefault(worker, deque(maxlen=REPLACED_MAX)).append(old.incarnation)
         self._members[worker] = Member(worker, incarnation, join, now)
+        self._by_presence = None
         return old
 
     def accept(self, member: Member, now: float) -> None:
         """Its probe was read: it takes part."""
-        member.machine.go(Presence.PRESENT, "its probe was read", now)
+        self._go(member, Presence.PRESENT, "its probe was read", now)
         self._check_at = min(self._check_at, member.lost_at(self._deadlines))
 
     def expel(self, member: Member, why: str, now: float) -> None:
         """Forgets an incarnation that may not take part."""
-        member.machine.go(Presence.GONE, why, now)
+        self._go(member, Presence.GONE, why, now)
         self._members[member.worker] = None
+
+    def leave(self, member: Member, now: float) -> None:
+        """It said that it goes."""
+        self._go(member, Presence.LEFT, "it said so", now)
 
     def heard(self, member: Member, now: float) -> None:
         if member.presence is Presence.LEFT:
@@ -141,7 +159,7 @@ class Membership:
         member.heard_at = now
         member.disconnected_at = None
         if member.presence is Presence.LOST:
-            member.machine.go(Presence.PRESENT, "spoke again", now)
+            self._go(member, Presence.PRESENT, "spoke again", now)
             self._check_at = min(self._check_at, now + self._deadlines.silence_s)
 
     def disconnected(self, member: Member, now: float) -> None:
@@ -156,10 +174,14 @@ class Membership:
         watched = [m for m in self._members if m is not None and m.presence is Presence.PRESENT]
         lost = [m for m in watched if m.lost_at(self._deadlines) <= now]
         for member in lost:
-            member.machine.go(Presence.LOST, "silent" if member.disconnected_at is None else "disconnected", now)
+            self._go(member, Presence.LOST, "silent" if member.disconnected_at is None else "disconnected", now)
         still = (m.lost_at(self._deadlines) for m in watched if m.presence is Presence.PRESENT)
         self._check_at = min(still, default=NEVER)
         return lost
+
+    def _go(self, member: Member, presence: Presence, why: str, now: float) -> None:
+        member.machine.go(presence, why, now)
+        self._by_presence = None
 
     def describe(self, worker: int, now: float) -> str:
         member = self._members[worker]

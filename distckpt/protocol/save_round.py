@@ -17,10 +17,13 @@ from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.effects import Commit, Discard
 from distckpt.protocol.gathering import Gathering, GiveUp, Orders
 from distckpt.protocol.machine import Machine
-from distckpt.protocol.membership import Kind, Member, Presence
+from distckpt.protocol.membership import NEVER, Kind, Member, Presence
 from distckpt.protocol.messages import Announce, Decided, Describe
 from distckpt.protocol.plan import first_difference
 from distckpt.protocol.shares import Shares
+
+LOOK_AGAIN = 0.1
+"""So much of `straggler_s` later it is seen whether someone is done who can take over a late share."""
 
 
 class SaveState(Enum):
@@ -51,8 +54,10 @@ class SaveRound:
         self.machine = Machine(f"save round {number}", _TABLE, SaveState.GATHERING)
         self.shares = Shares(gathering.members.world_size, gathering.opened_at)
         self._deadlines = deadlines
-        self._decided_at = gathering.opened_at
+        self._decided_at = self._look_at = gathering.opened_at
         self._announced: dict[int, Announce] = {}
+        self._subjects: set[str] = set()
+        self._own_bytes: tuple[int, ...] = ()  # as of the decision: all plan by the same, also who comes back later
         self._asked: dict[int, tuple[TensorSpec, ...] | None] = {}
         self._failed: set[int] = set()
         self._kept: frozenset[str] = frozenset()
@@ -76,7 +81,7 @@ class SaveRound:
     @property
     def subjects(self) -> frozenset[str]:
         """What has been announced; see outcomes.Verdict."""
-        return frozenset(subject_of(message) for message in self._announced.values())
+        return frozenset(self._subjects)
 
     @property
     def handles(self) -> tuple[str, ...]:
@@ -95,8 +100,7 @@ class SaveRound:
             return None
         if self.state is not SaveState.WRITING:
             return self.gathering.until
-        write_until = self._decided_at + self._deadlines.write_s
-        return min([write_until, *self._late_at().values()]) if self._idle else write_until
+        return min(self._decided_at + self._deadlines.write_s, self._look_at)
 
     def end(self, why: str, now: float) -> None:
         self.machine.go(SaveState.ENDED, why, now)
@@ -116,6 +120,7 @@ class SaveRound:
         if member.worker in self._announced:
             return self._again(member.worker)
         self._announced[member.worker] = message
+        self._subjects.add(subject_of(message))
         self.gathering.come(member, message.ordinal)
         if not self.is_gathering:  # it was lost, and is back
             return self._again(member.worker)
@@ -138,13 +143,14 @@ class SaveRound:
         lost = self.gathering.lost
         if lost and (CHIEF in lost or not all(said.captured for said in self._announced.values())):
             self.gathering.check_lost(now)
+        if not lost and not self.gathering.all_came:
+            return []
         if set(self.gathering.absent) - set(lost):
-            if lost:
-                self.gathering.hurry(now + self._deadlines.disconnect_s)
+            self.gathering.hurry(now + self._deadlines.disconnect_s)
             return []
         return self._all_announced(lost, now)
 
-    def _all_announced(self, lost: list[int], now: float) -> Orders:
+    def _all_announced(self, lost: Sequence[int], now: float) -> Orders:
         firsts: dict[str, int] = {}
         for worker in sorted(self._announced.keys() - set(lost)):
             firsts.setdefault(self._announced[worker].digest, worker)
@@ -154,6 +160,9 @@ class SaveRound:
             return [self._describe(worker) for worker in self._asked]
         self.machine.go(SaveState.WRITING, "all announced", now)
         self._decided_at = now
+        self._look_at = now + self._deadlines.straggler_s
+        said = self._announced
+        self._own_bytes = tuple(said[each].own_bytes if each in said else 0 for each in range(self.shares.workers))
         self.shares = Shares(self.shares.workers, now)
         return self._give_up(lost, self._present, now) or self._tell_all()
 
@@ -168,9 +177,7 @@ class SaveRound:
         return [self._decided(worker) for worker in self.ordinals]
 
     def _decided(self, worker: int) -> tuple[Member, Decided]:
-        said = self._announced
-        own_bytes = tuple(said[other].own_bytes if other in said else 0 for other in range(self.shares.workers))
-        decided = Decided(self.number, self.ordinals[worker], self.step, own_bytes, self.shares.splits)
+        decided = Decided(self.number, self.ordinals[worker], self.step, self._own_bytes, self.shares.splits)
         return self.gathering.parties[worker], decided
 
     def _describe(self, worker: int) -> tuple[Member, Describe]:
@@ -202,7 +209,7 @@ class SaveRound:
         if shard.worker != worker or not self.shares.is_of(share, worker):
             raise GiveUp("WriteFailed", f"worker {worker} handed in a shard of worker {shard.worker}", worker)
         self.shares.hand_in(share, shard, now)
-        return [] if self.shares.awaited else self._complete(now)
+        return self._complete(now) if self.shares.is_complete else []
 
     def _complete(self, now: float) -> Orders:
         self.machine.go(SaveState.COMMITTING, "all shards are in", now)
@@ -258,6 +265,7 @@ class SaveRound:
     def _give_up(self, shares: Sequence[int], writers: list[int], now: float) -> Orders:
         for share in shares:
             self.shares.split(share, tuple(writers), now)
+            self._look_at = min(self._look_at, now + self._deadlines.straggler_s)
         return self._tell_all() if shares else []
 
     @property
@@ -290,10 +298,20 @@ class SaveRound:
             raise self.gathering.blame("ModelMismatch", silent, "the models differ, and how was not told by", now)
         elif self.state is SaveState.WRITING:
             self._check_written(now)
-            late = [share for share, late_at in self._late_at().items() if now >= late_at]
-            idle = self._idle
-            return self._give_up(late, idle, now) if late and idle else []
+            return self._check_late(now)
         return []
+
+    def _check_late(self, now: float) -> Orders:
+        """Gives what is late to those who are done. Looks only now and then: thousands may be awaited at first."""
+        if now < self._look_at:
+            return []
+        late_at = self._late_at()
+        late = [share for share, since in late_at.items() if now >= since]
+        idle = self._idle
+        self._look_at = min((since for since in late_at.values() if now < since), default=NEVER)
+        if late and not idle:
+            self._look_at = min(self._look_at, now + LOOK_AGAIN * self._deadlines.straggler_s)
+        return self._give_up(late, idle, now) if late and idle else []
 
     def _check_written(self, now: float) -> None:
         if now < self._decided_at + self._deadlines.write_s:

@@ -25,6 +25,7 @@ class Shares:
         self.splits: tuple[Split, ...] = ()
         self.writers = writers_of(workers, ())
         self._parts: dict[int, range] = {}
+        self._awaited = set(range(workers))
         self._begun = [now] * workers
         self._slowest_s = 0.0
 
@@ -38,25 +39,32 @@ class Shares:
 
     def hand_in(self, share: int, shard: Shard, now: float) -> None:
         self.shards[share] = shard
+        self._awaited.difference_update(self._and_parts(share))
         self._slowest_s = max(self._slowest_s, now - self._begun[share])
 
     def split(self, share: int, writers: tuple[int, ...], now: float) -> None:
         first = len(self.writers)
         self.splits = (*self.splits, Split(share, writers))
         self.writers = writers_of(self.workers, self.splits)
-        self._parts[share] = range(first, len(self.writers))
+        self._parts[share] = parts = range(first, len(self.writers))
+        if share in self._awaited:
+            self._awaited.remove(share)
+            self._awaited.update(parts)
         self._begun += [now] * len(writers)
 
     @property
-    def awaited(self) -> list[int]:
-        """The numbers of the shares that the save still needs. When there are none it is complete."""
-        return [share for root in range(self.workers) for share in self._awaited(root)]
+    def is_complete(self) -> bool:
+        """Nothing is awaited."""
+        return not self._awaited
 
-    def _awaited(self, share: int) -> list[int]:
-        if share in self.shards:
-            return []
-        parts = self._parts.get(share)
-        return [share] if parts is None else [each for part in parts for each in self._awaited(part)]
+    @property
+    def awaited(self) -> list[int]:
+        """The numbers of the shares that the save still needs, in order."""
+        return sorted(self._awaited)
+
+    def _and_parts(self, share: int) -> list[int]:
+        below = (each for part in self._parts.get(share, ()) for each in self._and_parts(part))
+        return [share, *below]
 
     def awaited_of(self, worker: int) -> list[int]:
         return [share for share in self.awaited if self.writers[share] == worker]

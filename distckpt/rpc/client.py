@@ -31,7 +31,7 @@ _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 2.0
 _CLOSE_S = 5.0
 
-_CLIENT_OPTIONS = (
+CLIENT_OPTIONS = (
     *OPTIONS,
     ("grpc.enable_http_proxy", 0),  # a cluster's proxy is not for its own machines
     ("grpc.service_config_disable_resolution", 1),  # asks the DNS for a TXT record at every connection
@@ -151,8 +151,8 @@ def _guarded(callback: Callable[..., None], *arguments: Any) -> None:
 def open_channel(address: str, credentials: Security) -> grpc.Channel:
     """A connection of its own to the coordinator at `address`; it is made by the first call."""
     if isinstance(credentials, Insecure):
-        return grpc.insecure_channel(address, options=_CLIENT_OPTIONS)
-    options: tuple[tuple[str, int | str], ...] = _CLIENT_OPTIONS
+        return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+    options: tuple[tuple[str, int | str], ...] = CLIENT_OPTIONS
     if credentials.server_name is not None:
         options = (*options, ("grpc.ssl_target_name_override", credentials.server_name))
     return grpc.secure_channel(address, credentials.for_client(), options=options)

@@ -116,7 +116,10 @@ class CoordinatorRuntime:
         """`alone` is set while no worker is joined: the chief, which leaves first, stays until then. `all_came` is set
         once every worker has joined, if only for a while.
         """
-        self._present = self._machine.present
+        present = self._machine.present
+        if present is self._present:  # with thousands of workers, looking at each after every message would be too much
+            return
+        self._present = present
         self._came.update(self._present)
         if len(self._came) == self._world_size:
             self.all_came.set()

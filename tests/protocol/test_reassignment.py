@@ -234,6 +234,22 @@ def test_a_worker_that_comes_back_while_the_others_write_takes_part_again() -> N
     assert isinstance(stage.outcomes[1][0], Committed)
 
 
+def test_all_plan_by_what_was_decided_whoever_comes_back() -> None:
+    """What the worker that comes back has of its own was not counted when the others planned."""
+    stage = Stage(3).start_all()
+    stage.cut.add(1)
+    for worker in range(3):
+        stage.save(worker, own_bytes=50)
+    stage.decide(events.Disconnected(1, "w1"))
+    stage.wait(DEADLINES.disconnect_s + 0.1)
+    stage.cut.clear()
+    stage.wait(DEADLINES.resend_s)
+    lose(stage, 2)
+    assert stage.writes[1], "it writes a part of what worker 2 leaves"
+    planned_by = {asked.own_bytes for worker in range(3) for asked in stage.writes[worker]}
+    assert planned_by == {(50, 0, 50)}
+
+
 def test_a_worker_that_comes_back_with_another_save_waits_for_the_next_round() -> None:
     stage = Stage(2).start_all()
     lose(stage, 1)

@@ -93,9 +93,10 @@ def test_a_share_that_counts_beside_those_who_wrote_it_again_is_caught(monkeypat
 
 
 def test_a_share_that_counts_before_all_its_parts_are_in_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Shares, "_awaited", lambda self, share: [] if self.is_settled(share) else [share])
+    settled = property(lambda self: all(map(self.is_settled, range(self.workers))))
+    monkeypatch.setattr(Shares, "is_complete", settled)
     monkeypatch.setattr(Shares, "chosen", lambda self: dict(self.shards))
-    assert "leave a gap" in violation(write_slow=0.5, world_size=3)
+    assert "its slices" in violation(write_slow=0.5, world_size=3)
 
 
 def test_a_wait_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,10 +71,18 @@ class Stage:
         return self
 
     def save(
-        self, worker: int, step: int = 100, *, digest: str = "same", name: str = "", captured: bool = True
+        self,
+        worker: int,
+        step: int = 100,
+        *,
+        digest: str = "same",
+        name: str = "",
+        captured: bool = True,
+        own_bytes: int = 0,
     ) -> None:
         ordinal = self._next(worker)
-        asked = events.SaveRequested(ordinal, step, name or f"ckpt-{step}", digest, 0, {"loss": 0.5}, captured)
+        name = name or f"ckpt-{step}"
+        asked = events.SaveRequested(ordinal, step, name, digest, own_bytes, {"loss": 0.5}, captured)
         self.happen(worker, asked)
 
     def restore(self, worker: int, selector: str = "latest") -> None:
