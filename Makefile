@@ -18,7 +18,7 @@ TESTS = $(wildcard tests/test_*.py) $(filter $(FOLDERS),$(FAST)) $(filter-out $(
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: demo
 demo: $(VENV)/has-demo $(VENV)/has-distckpt ## two workers train, one is killed, the job resumes, the result is proved (ARGS="--keep DIR")
@@ -60,6 +60,10 @@ browser: $(VENV)/has-test $(VENV)/has-distckpt ## the dashboard in a real Chromi
 	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null \
 		|| apt-get install --yes --no-install-recommends chromium-headless-shell fonts-dejavu-core
 	@$(PY) -m pytest tests/browser $(ARGS)
+
+.PHONY: bench-agents
+bench-agents: $(VENV)/has-distckpt ## agreement and commit of 10 to 1,000 workers over real sockets (ARGS="--workers 4096")
+	@$(PY) benchmarks/agents.py $(ARGS)
 
 .PHONY: proto
 proto: $(VENV)/has-test ## generate the protobuf code again from protos/ (the result is committed)

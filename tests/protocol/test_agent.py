@@ -6,6 +6,7 @@ from staged.stage import DEADLINES, Stage
 from distckpt.model import Cause, Checkpoint
 from distckpt.protocol import events
 from distckpt.protocol.agent import Standing
+from distckpt.protocol.deadlines import REPEATED_PER_S_MAX
 from distckpt.protocol.machine import IllegalTransition
 from distckpt.protocol.messages import Alive, Committed, CoordinatorEnvelope, Sender
 
@@ -145,3 +146,11 @@ def test_a_failure_is_repeated_until_the_coordinator_has_heard_of_it() -> None:
     stage.cut.clear()
     stage.wait(DEADLINES.resend_s)
     assert [asked.share for asked in stage.writes[0]] == [0, 2], "the chief is to write the other's share as well"
+
+
+def test_thousands_of_workers_repeat_themselves_no_oftener_than_a_coordinator_can_bear() -> None:
+    deadlines = DEADLINES.for_world(4096)
+    for interval_s in (deadlines.heartbeat_s, deadlines.resend_s):
+        assert 4096 / interval_s <= REPEATED_PER_S_MAX
+    assert deadlines.silence_s >= 5 * deadlines.heartbeat_s, "a lost heartbeat or two is no lost worker"
+    assert DEADLINES.for_world(100) == DEADLINES
