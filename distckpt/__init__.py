@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distckpt.iterator import checkpoints_iterator
     from distckpt.manager import CheckpointManager
     from distckpt.options import Options
-    from distckpt.policy import EverySteps
+    from distckpt.policy import EverySeconds, EverySteps
     from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "AnyOf",
     "Catalog",
     "CheckpointManager",
+    "EverySeconds",
     "EverySteps",
     "KeepBest",
     "KeepEvery",
@@ -40,6 +41,7 @@ _HOMES = {
     "AnyOf": "distckpt.protocol.retention",
     "Catalog": "distckpt.catalog",
     "CheckpointManager": "distckpt.manager",
+    "EverySeconds": "distckpt.policy",
     "EverySteps": "distckpt.policy",
     "KeepBest": "distckpt.protocol.retention",
     "KeepEvery": "distckpt.protocol.retention",

@@ -24,7 +24,8 @@ from distckpt.model import NO_METRICS, Checkpoint, Place
 from distckpt.observe.observatory import Observatory
 from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
-from distckpt.policy import EverySteps
+from distckpt.policy import SavePolicy, Schedule
+from distckpt.preemption.triggers import Triggers
 from distckpt.protocol.messages import Committed
 from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, Sparing, policy_from
 from distckpt.report import SaveReport
@@ -51,7 +52,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     written is an ordinary TensorFlow checkpoint. The first ten arguments are TensorFlow's, with TensorFlow's meaning.
 
     - `strategy`: the `tf.distribute.Strategy` of the job; default: `tf.distribute.get_strategy()`.
-    - `save_policy`: when `step_end` saves; a `distckpt.EverySteps`.
+    - `save_policy`: when `step_end` saves: `distckpt.EverySteps`, `EverySeconds`, or `AnyOf` them. Besides, all workers
+      save at the end of a step when `distckpt save-now DIR` or SIGUSR1 on any of them asks for it.
     - `retention`: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours. Or a function:
       given the checkpoints (with `step`, `name`, `timestamp`, `metrics`), oldest first, it returns those to keep. It
       is called on the chief, on another thread; where it fails, that is logged and nothing is removed.
@@ -76,7 +78,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         last_checkpoint_step: int | None = None,
         *,
         strategy: Any = None,
-        save_policy: EverySteps | None = None,
+        save_policy: SavePolicy | None = None,
         retention: Policy | Chooser | None = None,
         preemption: Any = None,
         async_save: bool = False,
@@ -93,7 +95,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             preemption=preemption,
             worker_state=worker_state,
         )
-        self._save_policy = save_policy
+        self._schedule = Schedule(save_policy)
         self._async_save = async_save
         self._retention = KeepLatest(max_to_keep) if retention is None else policy_from(retention)
         self._name_prefix = name_prefix(os.fspath(directory), checkpoint_name)
@@ -141,10 +143,12 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._remember(self._session.checkpoints)
         if self._reader is not None:
             self._maybe_delete, self._latest_checkpoint = self._reader._listed()  # noqa: SLF001 - of the same class
+            self._triggers: Triggers = self._reader._triggers  # noqa: SLF001 - of the same class
             return
         close_when_forgotten(self, self._tenancy)
         if not self._is_temporary:
             _readers.add(self, checkpoint, self._shared)
+        self._triggers = Triggers(self, self._tenancy, self._schedule, place, (options or Options()).deadlines.save_s)
 
     @property
     def _session(self) -> Session:
@@ -177,18 +181,23 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         return self._save(step, metrics, options)
 
     def step_end(self, step: int, metrics: Mapping[str, float] | None = None) -> str | None:
-        """To be called once after each training step, on every worker; saves when `save_policy` says so.
+        """To be called once after each training step, on every worker; saves when `save_policy`, or someone, says so.
 
-        `step` is the number of the step that has ended. Returns and raises as `save` does.
+        `step` is the number of the step that has ended. Returns and raises as `save` does. While the workers agree on a
+        step, one that is ahead of the others is held here, for `Deadlines.held_s` at most.
         """
         self._check_open()
         ticket = self._in_flight
         if ticket is not None and ticket.outcome.error is not None:
             self.wait()
-        self._session.agent.progress(step)
+        agreed = self._session.agent.step_ended(step)
         self._step_file.step(step)
-        if self._save_policy is None or not self._save_policy.due(step):
+        if agreed is None and not self._schedule.due(step):
+            self._triggers.step_ended()
             return None
+        last, name = self._in_flight or self._last_committed, f"{self._name_prefix}{step}"
+        if agreed is not None and last is not None and last.request.name == name:
+            return self._path(name)  # the caller has saved here, just before
         self._source.count_save()
         return self._save(step, metrics, None)
 
@@ -308,6 +317,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         if self._closed:
             return
         self._closed = True
+        if self._reader is None:
+            self._triggers.close()
         try:
             self.wait()
         finally:
@@ -350,6 +361,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
 
     def _save(self, step: int, metrics: Mapping[str, float] | None, options: Any) -> str:
         begun = time.monotonic()
+        self._schedule.begin()
         self.wait()
         if self._is_temporary:
             Path(self.directory).mkdir(parents=True, exist_ok=True)  # programs of the recipe delete it after the save

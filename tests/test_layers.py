@@ -16,7 +16,8 @@ LINES_MAX = 500
 LAYERS = (
     ("model", "report", "text"),
     ("errors",),
-    ("policy", "protocol"),
+    ("protocol",),
+    ("policy",),
     ("storage",),
     ("journal",),
     ("bundle",),

@@ -33,6 +33,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_prune(commands)
     _add_recover(commands)
     _add_doctor(commands)
+    _add_save_now(commands)
     return parser.parse_args(argv)
 
 
@@ -163,6 +164,19 @@ def _add_doctor(commands: Commands) -> None:
     parser = commands.add_parser("doctor", help="try whether a storage does what distckpt needs; code 1 if it does not")
     _add_directory(parser)
     parser.set_defaults(module="distckpt.cli.doctor")
+
+
+def _add_save_now(commands: Commands) -> None:
+    parser = commands.add_parser("save-now", help="have a running job save now, and wait for the commit")
+    _add_directory(parser)
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="wait so long at most (default: 600); what has begun by then goes on",
+    )
+    parser.set_defaults(module="distckpt.cli.save_now")
 
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@
   within `restore_s + silence_s`, both counted from the request or from joining, whichever is later; sooner when the
   coordinator is silent for `silence_s` or cannot be joined within `join_s`;
 - a save whose outcome was not learnt ends with an error that does not say that it was not committed;
+- the training is held for `held_s` at most, where a save that no worker foresaw is being agreed on;
 - what was staged for a save that came to nothing, and was not handed in, is discarded.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 
 from distckpt.model import Cause
 from distckpt.protocol import events, messages
+from distckpt.protocol.agent_ceiling import Ceilings
 from distckpt.protocol.agent_restore import Restoring
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.deadlines import Deadlines
@@ -56,6 +58,7 @@ class Agent:
         self._saving = Saving(self._outbox, deadlines.save_s)
         # The coordinator gives up first, with the better reason; it is given the time to say so.
         self._restoring = Restoring(self._outbox, deadlines.restore_s + deadlines.silence_s)
+        self._ceilings = Ceilings(self._outbox, deadlines)
         self._end_cause = _CLOSED
         self._last_ordinal = 0
         self._step = -1
@@ -75,8 +78,8 @@ class Agent:
             return min(self._repeat_at, self._started_at + self._deadlines.join_s)
         if self.standing is not Standing.JOINED:
             return None
-        waits = [self._beat_at]
-        if self._saving.messages or self._restoring.message is not None:
+        waits = [self._beat_at, *self._ceilings.waits]
+        if self._saving.messages or self._restoring.message is not None or self._ceilings.messages:
             waits.append(self._repeat_at)
         for side in (self._saving, self._restoring):
             if side.current is not None:
@@ -115,6 +118,7 @@ class Agent:
                 self._knock()
 
     def _check_waits(self, now: float) -> None:
+        self._ceilings.check_time(now)
         for side in (self._saving, self._restoring):
             current = side.current
             if current is not None and now >= self._unreachable_at(current.asked_at):
@@ -142,7 +146,7 @@ class Agent:
 
     def _repeat(self) -> None:
         self._repeat_at = self._outbox.now + self._deadlines.resend_s
-        for message in (*self._saving.messages, self._restoring.message):
+        for message in (*self._saving.messages, self._restoring.message, *self._ceilings.messages):
             if message is not None:
                 self._outbox.tell(message)
 
@@ -205,6 +209,12 @@ class Agent:
         if self.standing is not Standing.STOPPED:
             self._saving.fail_locally(event)
 
+    def _wish(self, event: events.WishMade) -> None:
+        if self.standing is Standing.STOPPED:
+            self._ceilings.refuse(event, self._end_cause)
+        else:
+            self._ceilings.wish(event)
+
     def _specs_given(self, event: events.SpecsGiven) -> None:
         self._outbox.tell(messages.Described(event.round, event.specs))
 
@@ -221,6 +231,7 @@ class Agent:
         self._end_cause = cause or _CLOSED
         self._saving.give_up(self._end_cause)
         self._restoring.give_up(self._end_cause)
+        self._ceilings.end(self._end_cause)
         self._machine.go(Standing.STOPPED, self._end_cause.message, self._outbox.now)
         self._outbox.do(Stopped(cause))
 
@@ -239,6 +250,8 @@ class Agent:
         events.ShareFailed: lambda self, event: self._saving.share_failed(event),
         events.VerifyDone: lambda self, event: self._restoring.verify_done(event),
         events.VerifyFailed: lambda self, event: self._restoring.verify_failed(event),
+        events.WishMade: _wish,
+        events.CeilingSet: lambda self, event: self._ceilings.ceiling_set(event),
         events.Tick: _tick,
         events.Stop: _stop,
     }
@@ -254,4 +267,8 @@ class Agent:
         messages.Committed: lambda self, message: self._saving.commit(message),
         messages.Verify: lambda self, message: self._restoring.verify(message),
         messages.RestoreDecided: lambda self, message: self._restoring.decide(message),
+        messages.Propose: lambda self, message: self._ceilings.propose(message),
+        messages.Agreed: lambda self, message: self._ceilings.agree(message),
+        messages.Withdrawn: lambda self, message: self._ceilings.withdraw(message),
+        messages.WishOver: lambda self, message: self._ceilings.over(message),
     }

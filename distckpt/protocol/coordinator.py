@@ -5,7 +5,8 @@
 - a commit is ordered only when every worker that is not lost has announced this same save, and shards that hold every
   tensor once have been handed in for this round by those whose they are to write;
 - a round that cannot be completed is aborted on all workers at once, with the cause, and its staged files discarded;
-- a commit that was ordered is ended by its outcome alone, by no timer and no lost worker.
+- a commit that was ordered is ended by its outcome alone, by no timer and no lost worker;
+- every wish for a save that no worker foresaw has one outcome (see proposal.py).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from distckpt.protocol.events import CoordinatorEvent
 from distckpt.protocol.machine import Machine
 from distckpt.protocol.membership import NEVER, Member, Membership, Presence
 from distckpt.protocol.messages import AgentMessage, Alive, FencedOff, Join, Leave, Rejected, Sender, Welcome, Written
+from distckpt.protocol.proposal import Proposals
 from distckpt.protocol.rounds import CLOSED, Round, Rounds
+from distckpt.protocol.save_round import SaveRound
 
 
 class Life(Enum):
@@ -57,6 +60,8 @@ class Coordinator:
         self._desk = Desk(job, generation)
         self._members = Membership(world_size, deadlines)
         self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints, set_aside)
+        self._proposals = Proposals(self._desk, self._members, deadlines, lambda: self._rounds.current is not None)
+        self._rounds.on_save_end = self._proposals.save_ended
         self._life = Machine(f"coordinator of generation {generation}", _TABLE, Life.OPEN)
         self._started = False
         self._fenced_off: FencedOff | None = None
@@ -90,7 +95,7 @@ class Coordinator:
         """When a Tick is wanted."""
         current = self._rounds.current
         round_until = None if current is None else current.deadline
-        until = min(self._members.check_at, NEVER if round_until is None else round_until)
+        until = min(self._members.check_at, NEVER if round_until is None else round_until, self._proposals.deadline)
         return None if until == NEVER else until
 
     def handle(self, event: CoordinatorEvent, now: float) -> list[CoordinatorEffect]:
@@ -100,6 +105,7 @@ class Coordinator:
             self._started = True
             self._rounds.join_until = now + self._deadlines.join_s
         self._EVENTS[type(event)](self, event)
+        self._proposals.advance()
         return effects
 
     # -------------------------------------------------------------------------------------------------------- messages
@@ -173,6 +179,17 @@ class Coordinator:
         member.step = message.step
         self._desk.say(member, Alive())
 
+    def _announce(self, member: Member, message: messages.Announce) -> None:
+        self._rounds.announce(member, message)
+        current = self._rounds.current
+        if isinstance(current, SaveRound):
+            self._proposals.save_announced(current.step)
+
+    def _fail(self, member: Member, message: messages.Failed) -> None:
+        self._rounds.fail(member, message)
+        if message.round == 0:
+            self._proposals.failed(message.cause)
+
     def _leave(self, member: Member, message: Leave) -> None:
         if member.presence is Presence.LEFT:
             return
@@ -183,6 +200,7 @@ class Coordinator:
     def _lost(self, member: Member, why: str) -> None:
         """`member` is not there any more."""
         text = f"{member.describe(self._desk.now)} {why}".rstrip()
+        self._proposals.gone(member, text)
         current = self._rounds.current
         self._desk.log("info" if current is None else "warning", text)
         if current is not None and not current.is_committing:
@@ -211,6 +229,7 @@ class Coordinator:
         self._life.go(Life.FENCED, message.cause.message, self._desk.now)
         self._desk.log("error", f"{message.cause.kind}: {message.cause.message}")
         self._rounds.abandon(message.cause)
+        self._proposals.close(message.cause)
         for member in self._members:
             self._desk.say(member, message)
 
@@ -221,6 +240,7 @@ class Coordinator:
         self._rounds.closed = True
         if not self._rounds.committing:
             self._rounds.abort(CLOSED)
+        self._proposals.close(CLOSED)
 
     _EVENTS: ClassVar[Mapping[type[CoordinatorEvent], Callable[[Coordinator, Any], None]]] = {
         events.Received: _receive,
@@ -230,18 +250,21 @@ class Coordinator:
         events.CommitFailed: _commit_failed,
         events.Quarantined: lambda self, event: self._rounds.quarantined(event),
         events.Superseded: _superseded,
+        events.ToolWishes: lambda self, event: self._proposals.want(None, event.number, event.wish),
         events.Tick: _tick,
         events.Stop: _stop,
     }
 
     _MESSAGES: ClassVar[Mapping[type[AgentMessage], Callable[[Coordinator, Member, Any], None]]] = {
         messages.Heartbeat: _heartbeat,
-        messages.Announce: lambda self, member, message: self._rounds.announce(member, message),
+        messages.Announce: _announce,
         messages.Described: lambda self, member, message: self._rounds.describe(member, message),
         messages.Written: lambda self, member, message: self._rounds.write(member, message),
         messages.NotWritten: lambda self, member, message: self._rounds.not_written(member, message),
-        messages.Failed: lambda self, member, message: self._rounds.fail(member, message),
+        messages.Failed: _fail,
         messages.RestoreRequest: lambda self, member, message: self._rounds.restore(member, message),
         messages.Verified: lambda self, member, message: self._rounds.verify(member, message),
         messages.Leave: _leave,
+        messages.SaveWanted: lambda self, member, said: self._proposals.want(member, said.number, said.wish),
+        messages.Ceiling: lambda self, member, message: self._proposals.ceiling(member, message),
     }

@@ -19,6 +19,7 @@ class Deadlines:
     `straggler_s`: a share that takes longer than this, and twice as long as the slowest that is in, is given to those
     who are done.
     `commit_s`: from the last share to the commit. `restore_s`: from a restore's first request to its decision.
+    `agree_s`: from the proposal of a save that no worker foresaw to the decision at which step it is.
     """
 
     resend_s: float = 0.5
@@ -31,11 +32,17 @@ class Deadlines:
     straggler_s: float = 60.0
     commit_s: float = 120.0
     restore_s: float = 600.0
+    agree_s: float = 10.0
 
     @property
     def save_s(self) -> float:
         """After this a worker that waits for a save's outcome gives up waiting."""
         return self.announce_s + self.write_s + self.commit_s
+
+    @property
+    def held_s(self) -> float:
+        """So long at most a training thread waits at its ceiling; the coordinator decides, or withdraws, before."""
+        return self.agree_s + self.disconnect_s
 
     def for_world(self, world_size: int) -> Deadlines:
         """The same, but for intervals at which so many workers would keep the coordinator from its work.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from distckpt.model import NO_METRICS, Cause, Shard, Split
-from distckpt.protocol.messages import AgentEnvelope, Committed, CoordinatorEnvelope, RestoreDecided
+from distckpt.protocol.messages import AgentEnvelope, Agreed, Committed, CoordinatorEnvelope, RestoreDecided, WishOver
 
 # ------------------------------------------------------------------------------------------------------------ from both
 
@@ -77,7 +77,14 @@ class Quarantine:
     reason: str
 
 
-CoordinatorEffect = Send | CheckProbe | Commit | Discard | Quarantine | Log
+@dataclass(frozen=True, slots=True)
+class WishAnswered:
+    """A tool's wish is over. Said once of each."""
+
+    answer: WishOver
+
+
+CoordinatorEffect = Send | CheckProbe | Commit | Discard | Quarantine | WishAnswered | Log
 
 # -------------------------------------------------------------------------------------------------------- from an agent
 
@@ -155,6 +162,36 @@ class RestoreResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class SetCeiling:
+    """Hold the training thread at its next end of a step, and no more at an earlier ceiling, until LiftCeiling or
+    Foresee. Outcome: CeilingSet.
+    """
+
+    proposal: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiftCeiling:
+    """The training thread is held no more, and does not save on account of this proposal."""
+
+    proposal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foresee:
+    """The training thread is held no more. It saves at its first end of a step that is `agreed.step` or later."""
+
+    agreed: Agreed
+
+
+@dataclass(frozen=True, slots=True)
+class WishResolved:
+    """This worker's wish is over. Said once of each."""
+
+    answer: WishOver
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """This agent has ended for good (`cause` None: it was asked to). Every later request is resolved with the cause."""
 
@@ -171,6 +208,10 @@ AgentEffect = (
     | Resolve
     | VerifyPart
     | RestoreResolved
+    | SetCeiling
+    | LiftCeiling
+    | Foresee
+    | WishResolved
     | Stopped
     | Log
 )

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, TensorSpec
-from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
+from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, Wish
 
 # ------------------------------------------------------------------------------------------------------------- to both
 
@@ -98,8 +98,25 @@ class Superseded:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class ToolWishes:
+    """A tool wants a save. The answer is WishAnswered(number, ...), always; numbers are never used twice."""
+
+    number: int
+    wish: Wish
+
+
 CoordinatorEvent = (
-    Received | Disconnected | ProbeResult | CommitDone | CommitFailed | Quarantined | Superseded | Tick | Stop
+    Received
+    | Disconnected
+    | ProbeResult
+    | CommitDone
+    | CommitFailed
+    | Quarantined
+    | Superseded
+    | ToolWishes
+    | Tick
+    | Stop
 )
 
 # --------------------------------------------------------------------------------------------------------- to an agent
@@ -225,6 +242,22 @@ class VerifyFailed:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class WishMade:
+    """This worker wants a save. The answer is WishResolved(number, ...), always; numbers go up from 1."""
+
+    number: int
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True)
+class CeilingSet:
+    """The outcome of SetCeiling: the training will be held at the end of `step`."""
+
+    proposal: int
+    step: int
+
+
 AgentEvent = (
     Started
     | Heard
@@ -240,6 +273,8 @@ AgentEvent = (
     | RestoreRequested
     | VerifyDone
     | VerifyFailed
+    | WishMade
+    | CeilingSet
     | Tick
     | Stop
 )

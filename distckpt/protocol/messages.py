@@ -150,8 +150,49 @@ class Leave:
     cause: Cause | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Someone wants a save that no worker foresaw.
+
+    `within_s`: after so long it is over, whatever came of it. `final`: the job ends after this save.
+    """
+
+    reason: str
+    within_s: float
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SaveWanted:
+    """This worker has wish `number` (from 1, counted by its incarnation). Repeated until WishOver."""
+
+    number: int
+    wish: Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The answer to Propose: this worker's training will not go beyond the end of `step` before it knows the decision,
+    or has waited for it in vain. Repeated until Agreed or Withdrawn.
+    """
+
+    proposal: int
+    step: int
+
+
 AgentMessage = (
-    Join | Heartbeat | Announce | Described | Written | NotWritten | Failed | RestoreRequest | Verified | Leave
+    Join
+    | Heartbeat
+    | Announce
+    | Described
+    | Written
+    | NotWritten
+    | Failed
+    | RestoreRequest
+    | Verified
+    | Leave
+    | SaveWanted
+    | Ceiling
 )
 
 # ------------------------------------------------------------------------------------------------- coordinator -> agent
@@ -248,8 +289,56 @@ class FencedOff:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """A save is wanted: say a Ceiling. Repeated until it has come. Proposals are counted from 1 in each generation."""
+
+    proposal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """All save at the first end of a step that is `step` or later. `reason`, `final`: the wishes'."""
+
+    proposal: int
+    step: int
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Nobody saves on account of this proposal (any more)."""
+
+    proposal: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class WishOver:
+    """Wish `number` of the receiver is fulfilled (`name`: the checkpoint, of `step`), or came to nothing (`cause`)."""
+
+    number: int
+    name: str = ""
+    step: int = -1
+    cause: Cause | None = None
+
+
 CoordinatorMessage = (
-    Welcome | Rejected | Decided | Describe | Committed | Aborted | Verify | RestoreDecided | Alive | FencedOff
+    Welcome
+    | Rejected
+    | Decided
+    | Describe
+    | Committed
+    | Aborted
+    | Verify
+    | RestoreDecided
+    | Alive
+    | FencedOff
+    | Propose
+    | Agreed
+    | Withdrawn
+    | WishOver
 )
 
 

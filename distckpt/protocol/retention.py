@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from distckpt.errors import ConfigurationError
 from distckpt.model import Checkpoint
 
 Chooser = Callable[[Sequence[Checkpoint]], Iterable[Checkpoint]]
 """A retention of one's own: of the committed checkpoints, oldest first, it returns those to keep."""
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +96,18 @@ class KeepChosen:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class AnyOf:
-    """Keeps what any of the policies, or functions of one's own, keeps."""
+class AnyOf(Generic[Each]):
+    """Keeps what any of the policies, or functions of one's own, keeps; as a `save_policy` (policy.py): saves when any
+    of them would.
+    """
 
-    policies: tuple[Policy, ...]
+    policies: tuple[Each, ...]
 
-    def __init__(self, *policies: Policy | Chooser) -> None:
-        object.__setattr__(self, "policies", tuple(map(policy_from, policies)))
+    def __init__(self, *policies: Each) -> None:
+        object.__setattr__(self, "policies", policies)
 
-    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
-        return set().union(*(policy.kept(checkpoints) for policy in self.policies))
+    def kept(self: AnyOf[Policy | Chooser], checkpoints: Sequence[Checkpoint]) -> set[str]:
+        return set().union(*(policy_from(each).kept(checkpoints) for each in self.policies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +149,15 @@ class Preservation:
 
 NO_PRESERVATION = Preservation()
 
-Policy = KeepLatest | KeepBest | KeepEvery | KeepChosen | AnyOf | Sparing
+Policy = KeepLatest | KeepBest | KeepEvery | KeepChosen | AnyOf[Any] | Sparing
+_POLICIES = (KeepLatest, KeepBest, KeepEvery, KeepChosen, Sparing)
 
 
 def policy_from(given: Policy | Chooser) -> Policy:
     """What the user gave, as a policy. Raises ConfigurationError for what is neither a policy nor a function."""
-    if isinstance(given, Policy):
+    if isinstance(given, AnyOf):
+        return AnyOf(*map(policy_from, given.policies))
+    if isinstance(given, _POLICIES):
         return given
     if not callable(given):
         raise ConfigurationError(f"retention={given!r} is neither a policy, such as KeepLatest(3), nor a function")

@@ -23,6 +23,7 @@ from distckpt.protocol.messages import (
     Described,
     Failed,
     NotWritten,
+    RestoreDecided,
     RestoreRequest,
     Verified,
     Written,
@@ -37,7 +38,10 @@ CLOSED = Cause("ManagerClosed", "the chief has closed its manager", CHIEF)
 
 
 class Rounds:
-    """`current` is the open round; `checkpoints` the live ones, oldest first; `closed`: no round is opened any more."""
+    """`current` is the open round; `checkpoints` the live ones, oldest first; `closed`: no round is opened any more.
+
+    `on_save_end` hears the step of each save that is over, what came of it, and how many seconds it took.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Rounds:
         self._desk = desk
         self._members = members
         self._deadlines = deadlines
+        self.on_save_end: Callable[[int, Checkpoint | Cause, float], None] = lambda *_: None
         self._numbers = 0
         self._outcomes = Outcomes()
 
@@ -292,10 +297,18 @@ class Rounds:
         self.current = None
         for worker, answer in answers.items():
             self._desk.answer(current.gathering.parties[worker], current.kind, answer)
+        if isinstance(current, SaveRound):
+            result = next(_result(answer) for answer in answers.values())
+            self.on_save_end(current.step, result, self._desk.now - current.gathering.opened_at)
 
 
 def _aborted(current: Round, cause: Cause) -> dict[int, Answer]:
     return {worker: Aborted(current.number, ordinal, cause) for worker, ordinal in current.ordinals.items()}
+
+
+def _result(answer: Answer) -> Checkpoint | Cause:
+    assert not isinstance(answer, RestoreDecided), "no answer to a save"
+    return answer.checkpoint if isinstance(answer, Committed) else answer.cause
 
 
 def _concerns(current: Round, member: Member, message: Failed) -> bool:

@@ -10,6 +10,7 @@ from distckpt.protocol.messages import (
     STALLS_MAX,
     Activity,
     Announce,
+    Ceiling,
     Described,
     Failed,
     Heartbeat,
@@ -17,8 +18,10 @@ from distckpt.protocol.messages import (
     Leave,
     NotWritten,
     RestoreRequest,
+    SaveWanted,
     Stall,
     Verified,
+    Wish,
     Written,
 )
 from distckpt.rpc import checks, values
@@ -185,6 +188,32 @@ def _leave_from(message: pb.Leave) -> Leave:
     return Leave(cause=values.cause_from(message.cause) if message.HasField("cause") else None)
 
 
+def _save_wanted_to(wanted: SaveWanted) -> pb.SaveWanted:
+    wish = wanted.wish
+    return pb.SaveWanted(number=wanted.number, reason=checks.cut(wish.reason), within_s=wish.within_s, final=wish.final)
+
+
+def _save_wanted_from(message: pb.SaveWanted) -> SaveWanted:
+    return SaveWanted(
+        number=checks.count(message.number, "save_wanted.number", least=1),
+        wish=Wish(
+            reason=checks.text(message.reason, "save_wanted.reason"),
+            within_s=checks.seconds(message.within_s, "save_wanted.within_s"),
+            final=message.final,
+        ),
+    )
+
+
+def _ceiling_to(ceiling: Ceiling) -> pb.Ceiling:
+    return pb.Ceiling(proposal=ceiling.proposal, step=ceiling.step)
+
+
+def _ceiling_from(message: pb.Ceiling) -> Ceiling:
+    return Ceiling(
+        proposal=checks.count(message.proposal, "ceiling.proposal"), step=checks.count(message.step, "ceiling.step")
+    )
+
+
 KINDS = (
     Kind("join", Join, _join_to, _join_from),
     Kind("heartbeat", Heartbeat, _heartbeat_to, _heartbeat_from),
@@ -196,4 +225,6 @@ KINDS = (
     Kind("restore_request", RestoreRequest, _restore_request_to, _restore_request_from),
     Kind("verified", Verified, _verified_to, _verified_from),
     Kind("leave", Leave, _leave_to, _leave_from),
+    Kind("save_wanted", SaveWanted, _save_wanted_to, _save_wanted_from),
+    Kind("ceiling", Ceiling, _ceiling_to, _ceiling_from),
 )

@@ -76,6 +76,12 @@ def finite(value: float, field: str) -> float:
     return value
 
 
+def seconds(value: float, field: str) -> float:
+    if not (isfinite(value) and value >= 0):
+        raise MalformedMessage(f"{field} is {value}: a number of seconds was expected")
+    return value
+
+
 def metrics(values: Mapping[str, float], field: str) -> Mapping[str, float]:
     """Any double passes, NaN and infinities too: a loss may diverge, and the save must not fail for that."""
     if not values:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from distckpt.protocol.messages import (
     Aborted,
+    Agreed,
     Alive,
     Committed,
     Decided,
     Describe,
     FencedOff,
+    Propose,
     Rejected,
     RestoreDecided,
     Verify,
     Welcome,
+    WishOver,
+    Withdrawn,
 )
 from distckpt.rpc import checks, values
 from distckpt.rpc.checks import MalformedMessage
@@ -159,6 +163,55 @@ def _fenced_off_from(message: pb.FencedOff) -> FencedOff:
     )
 
 
+def _propose_to(propose: Propose) -> pb.Propose:
+    return pb.Propose(proposal=propose.proposal)
+
+
+def _propose_from(message: pb.Propose) -> Propose:
+    return Propose(proposal=checks.count(message.proposal, "propose.proposal"))
+
+
+def _agreed_to(agreed: Agreed) -> pb.Agreed:
+    return pb.Agreed(proposal=agreed.proposal, step=agreed.step, reason=checks.cut(agreed.reason), final=agreed.final)
+
+
+def _agreed_from(message: pb.Agreed) -> Agreed:
+    return Agreed(
+        proposal=checks.count(message.proposal, "agreed.proposal"),
+        step=checks.count(message.step, "agreed.step"),
+        reason=checks.text(message.reason, "agreed.reason"),
+        final=message.final,
+    )
+
+
+def _withdrawn_to(withdrawn: Withdrawn) -> pb.Withdrawn:
+    return pb.Withdrawn(proposal=withdrawn.proposal, cause=values.cause_to(withdrawn.cause))
+
+
+def _withdrawn_from(message: pb.Withdrawn) -> Withdrawn:
+    return Withdrawn(
+        proposal=checks.count(message.proposal, "withdrawn.proposal"), cause=values.cause_from(message.cause)
+    )
+
+
+def _wish_over_to(over: WishOver) -> pb.WishOver:
+    return pb.WishOver(
+        number=over.number,
+        name=over.name,
+        step=over.step,
+        cause=None if over.cause is None else values.cause_to(over.cause),
+    )
+
+
+def _wish_over_from(message: pb.WishOver) -> WishOver:
+    return WishOver(
+        number=checks.count(message.number, "wish_over.number"),
+        name=checks.optional_name(message.name, "wish_over.name"),
+        step=checks.count(message.step, "wish_over.step", least=-1),
+        cause=values.cause_from(message.cause) if message.HasField("cause") else None,
+    )
+
+
 KINDS = (
     Kind("welcome", Welcome, _welcome_to, _welcome_from),
     Kind("rejected", Rejected, _rejected_to, _rejected_from),
@@ -170,4 +223,8 @@ KINDS = (
     Kind("restore_decided", RestoreDecided, _restore_decided_to, _restore_decided_from),
     Kind("alive", Alive, _alive_to, _alive_from),
     Kind("fenced_off", FencedOff, _fenced_off_to, _fenced_off_from),
+    Kind("propose", Propose, _propose_to, _propose_from),
+    Kind("agreed", Agreed, _agreed_to, _agreed_from),
+    Kind("withdrawn", Withdrawn, _withdrawn_to, _withdrawn_from),
+    Kind("wish_over", WishOver, _wish_over_to, _wish_over_from),
 )

@@ -18,7 +18,9 @@ from distckpt.journal.liveness import Beat, read_beat
 from distckpt.journal.process import is_gone, this_process
 from distckpt.journal.reading import load
 from distckpt.journal.records import GenerationRecord
+from distckpt.protocol.messages import WishOver
 from distckpt.report import JobStatus
+from distckpt.rpc import values
 from distckpt.rpc.client import open_channel
 from distckpt.rpc.credentials import Security
 from distckpt.rpc.rendezvous import Rendezvous, find_rendezvous
@@ -39,6 +41,13 @@ class Operator:
     def __init__(self, channel: grpc.Channel, whom: str) -> None:
         self._stub = pb_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call] # generated
         self._whom = whom
+
+    def save_now(self, reason: str, within_s: float) -> WishOver:
+        """Waits for the commit of a save that all workers agree on, or for why there is none within `within_s`."""
+        request = pb.SaveNowRequest(reason=reason, within_s=within_s)
+        reply = self._call(self._stub.SaveNow, request, within_s + ANSWER_S)
+        cause = values.cause_from(reply.cause) if reply.HasField("cause") else None
+        return WishOver(1, reply.name, reply.step, cause)
 
     def status(self) -> JobStatus:
         reply = self._call(self._stub.Status, pb.StatusRequest(), ANSWER_S)

@@ -18,14 +18,17 @@ from distckpt.model import Cause, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
+from distckpt.protocol.gate import Gate
 from distckpt.protocol.messages import (
     AgentEnvelope,
+    Agreed,
     Committed,
     CoordinatorEnvelope,
     Heartbeat,
     RestoreDecided,
     Sender,
     Welcome,
+    Wish,
 )
 from distckpt.protocol.plan import plan
 from distckpt.runtime.activity import ActivityMeter, MeteredFile
@@ -33,7 +36,7 @@ from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.observer import Observer, Tapped
 from distckpt.runtime.staging import discard_all
-from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, Ticket
+from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, Ticket, WishTicket
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.agent")
@@ -70,6 +73,10 @@ class AgentRuntime:
         self._ordinal = 0
         self._saves: dict[int, SaveTicket] = {}
         self._restores: dict[int, RestoreTicket] = {}
+        self._wishes: dict[int, WishTicket] = {}
+        self._wish_count = 0
+        self._gate = Gate()
+        self._gate_moved = threading.Condition()
         self._stopped: DistckptError | None = None
         self.welcome: Ticket[Welcome] = Ticket(0, "joining the job", options.deadlines.join_s + PATIENCE_S)
         self._ended = threading.Event()
@@ -89,8 +96,29 @@ class AgentRuntime:
 
     # --------------------------------------------------------------------------------------- from the training thread
 
-    def progress(self, step: int) -> None:
-        self._loop.post(events.Progress(step))
+    def step_ended(self, step: int) -> Agreed | None:
+        """Tells how far the training is; the save that was agreed on, if this is where it is to be taken.
+
+        While a step is being agreed on the training is held here, for `Deadlines.held_s` at most.
+        """
+        with self._gate_moved:
+            self._gate.last = step
+            self._loop.post(events.Progress(step))
+            if not self._gate_moved.wait_for(lambda: not self._gate.holds, self._deadlines.held_s + PATIENCE_S):
+                self._gate.lift_any()  # the agent has crashed
+            return self._gate.take_due()
+
+    def wish(self, wish: Wish) -> WishTicket:
+        """Wants a save that no worker foresaw; from any thread. An answer without a checkpoint is no error here."""
+        with self._lock:
+            if self._stopped is not None:
+                raise self._stopped
+            self._wish_count += 1
+            patience_s = wish.within_s + self._deadlines.silence_s + PATIENCE_S
+            ticket = WishTicket(self._wish_count, f"the save for {wish.reason}", patience_s)
+            self._wishes[ticket.ordinal] = ticket
+        self._loop.post(events.WishMade(ticket.ordinal, wish))
+        return ticket
 
     def begin_save(self, request: SaveRequest, snapshot: Snapshot | None) -> SaveTicket:
         """Announces a save. Without a snapshot, `ticket.decided` says when all workers are there and it may be
@@ -181,7 +209,7 @@ class AgentRuntime:
         self._ordinal += 1
         return self._ordinal
 
-    def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
+    def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901, PLR0912 - one case for each effect
         match effect:
             case effects.Tell(envelope):
                 self._tell(self._with_activity(envelope))
@@ -201,6 +229,17 @@ class AgentRuntime:
                 self._resolve_restore(ordinal, result)
             case effects.Discard(_, handles):
                 self._lane.submit(lambda: discard_all(self._storage, handles))
+            case effects.SetCeiling(proposal):
+                with self._gate_moved:
+                    ceiling = self._gate.set_ceiling(proposal)
+                    self._gate_moved.notify_all()  # whom an earlier one holds goes on to this one
+                self._loop.post(events.CeilingSet(proposal, ceiling))
+            case effects.LiftCeiling(proposal):
+                self._move_gate(lambda gate: gate.lift(proposal))
+            case effects.Foresee(agreed):
+                self._move_gate(lambda gate: gate.foresee(agreed))
+            case effects.WishResolved(answer):
+                self._wishes.pop(answer.number).resolve(answer)
             case effects.Stopped(cause):
                 self._stop_with(error_from(cause) if cause else None)
             case effects.Log(level, text):
@@ -210,6 +249,11 @@ class AgentRuntime:
         if not isinstance(envelope.message, Heartbeat):
             return envelope
         return replace(envelope, message=replace(envelope.message, activity=self._activity.read()))
+
+    def _move_gate(self, move: Callable[[Gate], None]) -> None:
+        with self._gate_moved:
+            move(self._gate)
+            self._gate_moved.notify_all()
 
     def _resolve_save(self, ordinal: int, result: Committed | Cause) -> None:
         ticket = self._saves[ordinal]
@@ -246,11 +290,14 @@ class AgentRuntime:
         with self._lock:
             self._stopped = error or ManagerClosed("the manager was closed")
             saves, restores = list(self._saves.values()), list(self._restores.values())
+            wishes = list(self._wishes.values())
         for save in saves:
             save.outcome.fail(self._stopped)
             save.decided.set()
         for restore in restores:
             restore.outcome.fail(self._stopped)
+        for wish in wishes:
+            wish.fail(self._stopped)
         self.welcome.fail(self._stopped)
         self._ended.set()
 

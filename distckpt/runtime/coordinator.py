@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from distckpt.commit.committer import Committer
 from distckpt.errors import DistckptError, FatalError, Fenced, OutcomeUnknown, cause_of
 from distckpt.model import CHIEF
 from distckpt.protocol import effects, events
 from distckpt.protocol.coordinator import Coordinator
-from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
+from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, Wish, WishOver
 from distckpt.report import JobStatus
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
@@ -66,6 +67,9 @@ class CoordinatorRuntime:
         self.alone = threading.Event()
         self.all_came = threading.Event()
         self._came: set[int] = set()
+        self._lock = threading.Lock()
+        self._wishes: dict[int, Future[WishOver]] = {}
+        self._wish_count = 0
         self._present: tuple[int, ...] = ()
 
     def start(self) -> None:
@@ -89,6 +93,16 @@ class CoordinatorRuntime:
         """How the job stands, as its observer draws it; None without one."""
         return None if self._observer is None else self._observer.picture_json()
 
+    def save_now(self, wish: Wish) -> Future[WishOver]:
+        """A tool wants a save; from any thread. The future has its answer, after `wish.within_s` at the latest."""
+        answer: Future[WishOver] = Future()
+        with self._lock:
+            self._wish_count += 1
+            number = self._wish_count
+            self._wishes[number] = answer
+        self._loop.post(events.ToolWishes(number, wish))
+        return answer
+
     def stop(self, timeout_s: float) -> None:
         self._loop.post(events.Stop())
         self._loop.close(timeout_s)
@@ -105,6 +119,9 @@ class CoordinatorRuntime:
                 self._commits.submit(lambda: self._commit(effect))
             case effects.CheckProbe():
                 self._probes.submit(lambda: self._check_probe(effect))
+            case effects.WishAnswered(answer):
+                with self._lock:
+                    self._wishes.pop(answer.number).set_result(answer)
             case effects.Discard(_, handles):
                 self._commits.submit(lambda: discard_all(self._storage, handles))
             case effects.Quarantine():

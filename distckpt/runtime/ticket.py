@@ -14,7 +14,7 @@ from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.errors import DistckptError, OutcomeUnknown
 from distckpt.model import Piece, TensorSpec
-from distckpt.protocol.messages import Committed, RestoreDecided
+from distckpt.protocol.messages import Committed, RestoreDecided, WishOver
 
 Result = TypeVar("Result")
 
@@ -104,6 +104,9 @@ class SaveTicket:
     decided: threading.Event = field(default_factory=threading.Event)
     written_bytes: int = 0
     blocked_s: float = 0.0
+
+
+WishTicket = Ticket[WishOver]
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ natural = st.integers(0, 2**63 - 1)
 positive = st.integers(1, 2**63 - 1)
 step = st.integers(-1, 2**63 - 1)
 worker = st.integers(0, WORKER_MAX)
+seconds = st.floats(0, 1e9)
 name = st.text(min_size=1, max_size=40)
 text = st.text(max_size=40)
 # NaN is not equal to itself: it has a test of its own.
@@ -86,6 +87,8 @@ AGENT = {
     m.RestoreRequest: st.builds(m.RestoreRequest, positive, name),
     m.Verified: st.builds(m.Verified, natural, name, st.none() | text),
     m.Leave: st.builds(m.Leave, st.none() | cause),
+    m.SaveWanted: st.builds(m.SaveWanted, positive, st.builds(m.Wish, text, seconds, st.booleans())),
+    m.Ceiling: st.builds(m.Ceiling, natural, natural),
 }
 COORDINATOR = {
     m.Welcome: st.builds(m.Welcome, natural, st.lists(checkpoint, max_size=3).map(tuple)),
@@ -107,6 +110,10 @@ COORDINATOR = {
     ),
     m.Alive: st.just(m.Alive()),
     m.FencedOff: st.builds(m.FencedOff, natural, cause),
+    m.Propose: st.builds(m.Propose, natural),
+    m.Agreed: st.builds(m.Agreed, natural, natural, text, st.booleans()),
+    m.Withdrawn: st.builds(m.Withdrawn, natural, cause),
+    m.WishOver: st.builds(m.WishOver, natural, text, step, st.none() | cause),
 }
 
 
@@ -184,6 +191,9 @@ MALFORMED_AGENT = {
     "sender.incarnation is empty": pb.AgentEnvelope(sender=pb.Sender(job="job"), heartbeat=pb.Heartbeat()),
     "sender.generation is -2": pb.AgentEnvelope(
         sender=pb.Sender(job="job", generation=-2, incarnation="first"), heartbeat=pb.Heartbeat()
+    ),
+    "save_wanted.within_s is nan": pb.AgentEnvelope(
+        sender=SENDER, save_wanted=pb.SaveWanted(number=1, within_s=math.nan)
     ),
     "heartbeat.step is -2": pb.AgentEnvelope(sender=SENDER, heartbeat=pb.Heartbeat(step=-2)),
     "join.world_size is 0": pb.AgentEnvelope(sender=SENDER, join=pb.Join(probe="key")),

@@ -12,9 +12,11 @@ from distckpt.journal.names import slot_key
 from distckpt.journal.records import Entry
 from distckpt.model import Cause, Checkpoint
 from distckpt.protocol.agent import Agent
+from distckpt.protocol.agent_ceiling import Ceilings
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.effects import Discard
 from distckpt.protocol.messages import Committed, Written
+from distckpt.protocol.proposal import Proposal, Proposals
 from distckpt.protocol.requests import Request, Stage
 from distckpt.protocol.retention import select_retired
 from distckpt.protocol.rounds import Rounds
@@ -103,6 +105,30 @@ def test_a_wait_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Agent, "_unreachable_at", lambda *_: math.inf)
     monkeypatch.setattr(Request, "give_up_at", property(lambda _: math.inf))
     assert "I5" in violation()
+
+
+def test_a_step_that_some_worker_may_have_passed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decide_too_low(self: Proposals, current: Proposal) -> None:
+        current.ceilings = dict.fromkeys(current.ceilings, min(current.ceilings.values()) - 2)
+        honest(self, current)
+
+    honest = Proposals._decide
+    monkeypatch.setattr(Proposals, "_decide", decide_too_low)
+    assert "a wish without trouble" in violation(world_size=2)
+
+
+def test_a_wish_without_an_answer_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proposals, "_answer", lambda *_: None)
+    monkeypatch.setattr(Ceilings, "check_time", lambda *_: None)
+    monkeypatch.setattr(Ceilings, "waits", ())
+    assert "wish" in violation()
+
+
+def test_a_training_that_is_held_for_ever_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ceilings, "check_time", lambda *_: None)
+    monkeypatch.setattr(Ceilings, "waits", ())
+    monkeypatch.setattr(Ceilings, "withdraw", lambda *_: None)
+    assert "I5" in violation(cut=0.15, loss=0.3)
 
 
 def test_retention_that_removes_the_newest_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

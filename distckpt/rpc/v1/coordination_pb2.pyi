@@ -29,7 +29,7 @@ class Sender(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., worker: _Optional[int] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class AgentEnvelope(_message.Message):
-    __slots__ = ("sender", "join", "heartbeat", "announce", "described", "written", "failed", "restore_request", "verified", "leave", "not_written")
+    __slots__ = ("sender", "join", "heartbeat", "announce", "described", "written", "failed", "restore_request", "verified", "leave", "not_written", "save_wanted", "ceiling")
     SENDER_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,8 @@ class AgentEnvelope(_message.Message):
     VERIFIED_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     NOT_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    SAVE_WANTED_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
     sender: Sender
     join: Join
     heartbeat: Heartbeat
@@ -52,10 +54,12 @@ class AgentEnvelope(_message.Message):
     verified: Verified
     leave: Leave
     not_written: NotWritten
-    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., not_written: _Optional[_Union[NotWritten, _Mapping]] = ...) -> None: ...
+    save_wanted: SaveWanted
+    ceiling: Ceiling
+    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., not_written: _Optional[_Union[NotWritten, _Mapping]] = ..., save_wanted: _Optional[_Union[SaveWanted, _Mapping]] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ...) -> None: ...
 
 class CoordinatorEnvelope(_message.Message):
-    __slots__ = ("receiver", "welcome", "rejected", "decided", "describe", "committed", "aborted", "verify", "restore_decided", "fenced_off", "alive")
+    __slots__ = ("receiver", "welcome", "rejected", "decided", "describe", "committed", "aborted", "verify", "restore_decided", "fenced_off", "alive", "propose", "agreed", "withdrawn", "wish_over")
     RECEIVER_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +71,10 @@ class CoordinatorEnvelope(_message.Message):
     RESTORE_DECIDED_FIELD_NUMBER: _ClassVar[int]
     FENCED_OFF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
+    PROPOSE_FIELD_NUMBER: _ClassVar[int]
+    AGREED_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    WISH_OVER_FIELD_NUMBER: _ClassVar[int]
     receiver: Sender
     welcome: Welcome
     rejected: Rejected
@@ -78,7 +86,11 @@ class CoordinatorEnvelope(_message.Message):
     restore_decided: RestoreDecided
     fenced_off: FencedOff
     alive: Alive
-    def __init__(self, receiver: _Optional[_Union[Sender, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., decided: _Optional[_Union[Decided, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., aborted: _Optional[_Union[Aborted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., restore_decided: _Optional[_Union[RestoreDecided, _Mapping]] = ..., fenced_off: _Optional[_Union[FencedOff, _Mapping]] = ..., alive: _Optional[_Union[Alive, _Mapping]] = ...) -> None: ...
+    propose: Propose
+    agreed: Agreed
+    withdrawn: Withdrawn
+    wish_over: WishOver
+    def __init__(self, receiver: _Optional[_Union[Sender, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., decided: _Optional[_Union[Decided, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., aborted: _Optional[_Union[Aborted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., restore_decided: _Optional[_Union[RestoreDecided, _Mapping]] = ..., fenced_off: _Optional[_Union[FencedOff, _Mapping]] = ..., alive: _Optional[_Union[Alive, _Mapping]] = ..., propose: _Optional[_Union[Propose, _Mapping]] = ..., agreed: _Optional[_Union[Agreed, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., wish_over: _Optional[_Union[WishOver, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
     __slots__ = ("world_size", "host", "pid", "probe", "address")
@@ -211,6 +223,26 @@ class Leave(_message.Message):
     cause: Cause
     def __init__(self, cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
+class SaveWanted(_message.Message):
+    __slots__ = ("number", "reason", "within_s", "final")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_S_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    reason: str
+    within_s: float
+    final: bool
+    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ..., within_s: _Optional[float] = ..., final: bool = ...) -> None: ...
+
+class Ceiling(_message.Message):
+    __slots__ = ("proposal", "step")
+    PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    proposal: int
+    step: int
+    def __init__(self, proposal: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
+
 class Welcome(_message.Message):
     __slots__ = ("generation", "checkpoints")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -298,6 +330,44 @@ class RestoreDecided(_message.Message):
 class Alive(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Propose(_message.Message):
+    __slots__ = ("proposal",)
+    PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    proposal: int
+    def __init__(self, proposal: _Optional[int] = ...) -> None: ...
+
+class Agreed(_message.Message):
+    __slots__ = ("proposal", "step", "reason", "final")
+    PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    proposal: int
+    step: int
+    reason: str
+    final: bool
+    def __init__(self, proposal: _Optional[int] = ..., step: _Optional[int] = ..., reason: _Optional[str] = ..., final: bool = ...) -> None: ...
+
+class Withdrawn(_message.Message):
+    __slots__ = ("proposal", "cause")
+    PROPOSAL_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    proposal: int
+    cause: Cause
+    def __init__(self, proposal: _Optional[int] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
+
+class WishOver(_message.Message):
+    __slots__ = ("number", "name", "step", "cause")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    name: str
+    step: int
+    cause: Cause
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., step: _Optional[int] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class FencedOff(_message.Message):
     __slots__ = ("generation", "cause")

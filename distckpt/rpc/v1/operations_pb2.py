@@ -22,23 +22,28 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from distckpt.rpc.v1 import coordination_pb2 as distckpt_dot_rpc_dot_v1_dot_coordination__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n distckpt/rpc/v1/operations.proto\x12\x0f\x64istckpt.rpc.v1\"\x0f\n\rStatusRequest\"S\n\x0bStatusReply\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x12\n\nworld_size\x18\x03 \x01(\x03\x12\x0f\n\x07present\x18\x04 \x03(\x05\"\x10\n\x0ePictureRequest\"\x1c\n\x0cPictureReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x32\x9f\x01\n\nOperations\x12\x46\n\x06Status\x12\x1e.distckpt.rpc.v1.StatusRequest\x1a\x1c.distckpt.rpc.v1.StatusReply\x12I\n\x07Picture\x12\x1f.distckpt.rpc.v1.PictureRequest\x1a\x1d.distckpt.rpc.v1.PictureReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n distckpt/rpc/v1/operations.proto\x12\x0f\x64istckpt.rpc.v1\x1a\"distckpt/rpc/v1/coordination.proto\"2\n\x0eSaveNowRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x10\n\x08within_s\x18\x02 \x01(\x01\"Q\n\x0cSaveNowReply\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12%\n\x05\x63\x61use\x18\x03 \x01(\x0b\x32\x16.distckpt.rpc.v1.Cause\"\x0f\n\rStatusRequest\"S\n\x0bStatusReply\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x12\n\nworld_size\x18\x03 \x01(\x03\x12\x0f\n\x07present\x18\x04 \x03(\x05\"\x10\n\x0ePictureRequest\"\x1c\n\x0cPictureReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x32\xea\x01\n\nOperations\x12I\n\x07SaveNow\x12\x1f.distckpt.rpc.v1.SaveNowRequest\x1a\x1d.distckpt.rpc.v1.SaveNowReply\x12\x46\n\x06Status\x12\x1e.distckpt.rpc.v1.StatusRequest\x1a\x1c.distckpt.rpc.v1.StatusReply\x12I\n\x07Picture\x12\x1f.distckpt.rpc.v1.PictureRequest\x1a\x1d.distckpt.rpc.v1.PictureReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'distckpt.rpc.v1.operations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUSREQUEST']._serialized_start=53
-  _globals['_STATUSREQUEST']._serialized_end=68
-  _globals['_STATUSREPLY']._serialized_start=70
-  _globals['_STATUSREPLY']._serialized_end=153
-  _globals['_PICTUREREQUEST']._serialized_start=155
-  _globals['_PICTUREREQUEST']._serialized_end=171
-  _globals['_PICTUREREPLY']._serialized_start=173
-  _globals['_PICTUREREPLY']._serialized_end=201
-  _globals['_OPERATIONS']._serialized_start=204
-  _globals['_OPERATIONS']._serialized_end=363
+  _globals['_SAVENOWREQUEST']._serialized_start=89
+  _globals['_SAVENOWREQUEST']._serialized_end=139
+  _globals['_SAVENOWREPLY']._serialized_start=141
+  _globals['_SAVENOWREPLY']._serialized_end=222
+  _globals['_STATUSREQUEST']._serialized_start=224
+  _globals['_STATUSREQUEST']._serialized_end=239
+  _globals['_STATUSREPLY']._serialized_start=241
+  _globals['_STATUSREPLY']._serialized_end=324
+  _globals['_PICTUREREQUEST']._serialized_start=326
+  _globals['_PICTUREREQUEST']._serialized_end=342
+  _globals['_PICTUREREPLY']._serialized_start=344
+  _globals['_PICTUREREPLY']._serialized_end=372
+  _globals['_OPERATIONS']._serialized_start=375
+  _globals['_OPERATIONS']._serialized_end=609
 # @@protoc_insertion_point(module_scope)

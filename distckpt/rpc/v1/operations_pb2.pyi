@@ -1,10 +1,29 @@
+from distckpt.rpc.v1 import coordination_pb2 as _coordination_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class SaveNowRequest(_message.Message):
+    __slots__ = ("reason", "within_s")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_S_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    within_s: float
+    def __init__(self, reason: _Optional[str] = ..., within_s: _Optional[float] = ...) -> None: ...
+
+class SaveNowReply(_message.Message):
+    __slots__ = ("name", "step", "cause")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    step: int
+    cause: _coordination_pb2.Cause
+    def __init__(self, name: _Optional[str] = ..., step: _Optional[int] = ..., cause: _Optional[_Union[_coordination_pb2.Cause, _Mapping]] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

@@ -34,6 +34,11 @@ class OperationsStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.SaveNow = channel.unary_unary(
+                '/distckpt.rpc.v1.Operations/SaveNow',
+                request_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.SaveNowRequest.SerializeToString,
+                response_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.SaveNowReply.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/distckpt.rpc.v1.Operations/Status',
                 request_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusRequest.SerializeToString,
@@ -48,6 +53,13 @@ class OperationsStub(object):
 
 class OperationsServicer(object):
     """Missing associated documentation comment in .proto file."""
+
+    def SaveNow(self, request, context):
+        """Wants a save, and waits for its commit. Whoever hangs up is not missed: the save is taken all the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
         """Who is in the job now. Answered from memory, at once.
@@ -66,6 +78,11 @@ class OperationsServicer(object):
 
 def add_OperationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'SaveNow': grpc.unary_unary_rpc_method_handler(
+                    servicer.SaveNow,
+                    request_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.SaveNowRequest.FromString,
+                    response_serializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.SaveNowReply.SerializeToString,
+            ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
                     request_deserializer=distckpt_dot_rpc_dot_v1_dot_operations__pb2.StatusRequest.FromString,
@@ -86,6 +103,33 @@ def add_OperationsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Operations(object):
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def SaveNow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/distckpt.rpc.v1.Operations/SaveNow',
+            distckpt_dot_rpc_dot_v1_dot_operations__pb2.SaveNowRequest.SerializeToString,
+            distckpt_dot_rpc_dot_v1_dot_operations__pb2.SaveNowReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Status(request,

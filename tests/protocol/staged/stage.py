@@ -15,6 +15,7 @@ from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.deadlines import Deadlines
+from distckpt.protocol.gate import Gate
 from distckpt.protocol.messages import (
     AgentEnvelope,
     AgentMessage,
@@ -24,10 +25,13 @@ from distckpt.protocol.messages import (
     Join,
     RestoreDecided,
     Sender,
+    Wish,
+    WishOver,
 )
 
 JOB, GENERATION = "digits", 1
 DEADLINES = Deadlines()
+TOOL = -1
 
 
 class Stage:
@@ -50,7 +54,11 @@ class Stage:
         self.agents: dict[int, Agent] = {}
         self.senders: dict[int, Sender] = {}
         self.coordinator = Coordinator(JOB, GENERATION, workers, DEADLINES, checkpoints, set_aside=set_aside)
+        self.gates: dict[int, Gate] = {}
+        self.held: set[int] = set()
+        self.wishes: list[WishOver] = []
         self._ordinals = dict.fromkeys(range(workers), 0)
+        self._wishes = dict.fromkeys((TOOL, *range(workers)), 0)
         self._queue: deque[Callable[[], None]] = deque()
 
     # ---------------------------------------------------------------------------------------------------- what happens
@@ -62,6 +70,7 @@ class Stage:
         join = Join(size, "host", 1000 + worker, f"probe-{worker}", f"10.0.0.{worker}:2222")
         self.senders[worker] = me
         self.agents[worker] = Agent(me, join, DEADLINES, "10.0.0.0:4000")
+        self.gates[worker] = Gate()
         self.outcomes.setdefault(worker, [])
         self.happen(worker, events.Started())
 
@@ -87,6 +96,37 @@ class Stage:
 
     def restore(self, worker: int, selector: str = "latest") -> None:
         self.happen(worker, events.RestoreRequested(self._next(worker), selector))
+
+    def wish(self, worker: int, reason: str = "SIGUSR1", within_s: float = 30.0, *, final: bool = False) -> None:
+        """A worker, or a TOOL, wants a save."""
+        self._wishes[worker] += 1
+        wish = Wish(reason, within_s, final)
+        if worker == TOOL:
+            self.decide(events.ToolWishes(self._wishes[worker], wish))
+        else:
+            self.happen(worker, events.WishMade(self._wishes[worker], wish))
+
+    def finish(self, worker: int, step: int) -> None:
+        """The training of `worker` ends a step."""
+        self.gates[worker].last = step
+        self._pass(worker)
+        self.happen(worker, events.Progress(step))
+
+    def _pass(self, worker: int) -> None:
+        gate = self.gates[worker]
+        if gate.holds:
+            self.held.add(worker)
+            self.log.append(f"{worker}: is held at the end of step {gate.last}")
+            return
+        self.held.discard(worker)
+        agreed = gate.take_due()
+        if agreed is not None:
+            self.save(worker, gate.last)
+
+    def _release(self, worker: int) -> None:
+        if worker in self.held:
+            self.log.append(f"{worker}: goes on after step {self.gates[worker].last}")
+            self._pass(worker)
 
     def _next(self, worker: int) -> int:
         self._ordinals[worker] += 1
@@ -186,7 +226,7 @@ class Stage:
         for effect in self.coordinator.handle(event, self.now):
             self._of_coordinator(effect)
 
-    def _of_agent(self, worker: int, effect: effects.AgentEffect) -> None:
+    def _of_agent(self, worker: int, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
         self.log += word(f"{worker}", effect)
         match effect:
             case effects.Tell(envelope) if worker not in self.cut:
@@ -197,6 +237,18 @@ class Stage:
                 self.verifies[worker] = effect
             case effects.DescribeSpecs(number, _):
                 self._queue.append(lambda: self._agent(worker, events.SpecsGiven(number, self.specs[worker])))
+            case effects.SetCeiling(proposal):
+                ceiling = self.gates[worker].set_ceiling(proposal)
+                self._queue.append(lambda: self._agent(worker, events.CeilingSet(proposal, ceiling)))
+                self._queue.append(lambda: self._release(worker))
+            case effects.LiftCeiling(proposal):
+                self.gates[worker].lift(proposal)
+                self._queue.append(lambda: self._release(worker))
+            case effects.Foresee(agreed):
+                self.gates[worker].foresee(agreed)
+                self._queue.append(lambda: self._release(worker))
+            case effects.WishResolved(answer):
+                self.wishes.append(answer)
             case effects.Resolve(_, result) | effects.RestoreResolved(_, result):
                 self.outcomes[worker].append(result)
             case effects.DropSnapshot(ordinal):
@@ -213,6 +265,8 @@ class Stage:
             case effects.CheckProbe(worker, incarnation, _):
                 result = events.ProbeResult(worker, incarnation, self.probe_faults.get(worker))
                 self._queue.append(lambda: self._coordinator(result))
+            case effects.WishAnswered(answer):
+                self.wishes.append(answer)
             case effects.Commit():
                 self.commits.append(effect)
             case effects.Quarantine():

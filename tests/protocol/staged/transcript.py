@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 
-from staged.stage import Stage
+from staged.stage import TOOL, Stage
 from staged.wording import without_repeats
 
 from distckpt.model import Cause, Checkpoint
@@ -75,6 +75,11 @@ def _mend(stage: Stage, worker: int, _: Options) -> None:
     stage.cut.discard(worker)
 
 
+def _wish(stage: Stage, worker: int, options: Options) -> None:
+    within_s = float(options.get("within", "30"))
+    stage.wish(worker, options.get("reason", "SIGUSR1"), within_s, final=options.get("final") == "yes")
+
+
 def _fail_commit(stage: Stage, options: Options) -> None:
     stage.fail_commit(options["kind"], fatal=options.get("fatal") == "yes")
 
@@ -94,6 +99,8 @@ _OF_WORKER: dict[str, Callable[[Stage, int, Options], None]] = {
     "verify": lambda stage, worker, options: stage.verify(worker, options.get("fault")),
     "kill": lambda stage, worker, _: stage.kill(worker),
     "close": lambda stage, worker, _: stage.happen(worker, events.Stop()),
+    "wish": _wish,
+    "finish": lambda stage, worker, options: stage.finish(worker, int(options["step"])),
     "cut": _cut,
     "mend": _mend,
 }
@@ -102,6 +109,7 @@ _OF_ALL: dict[str, Callable[[Stage, Options], None]] = {
     "commit": lambda stage, options: stage.commit(*options.get("retired", "").split()),
     "fail-commit": _fail_commit,
     "set-aside": lambda stage, _: stage.set_aside(),
+    "tool": lambda stage, options: _wish(stage, TOOL, {"reason": "save-now", **options}),
     "wait": lambda stage, options: stage.wait(float(options["s"])),
     "supersede": _supersede,
 }

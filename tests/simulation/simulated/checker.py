@@ -14,13 +14,16 @@ from distckpt.journal.names import slot_key
 from distckpt.journal.records import CommitRecord, GenerationRecord, QuarantineRecord, RetireRecord
 from distckpt.journal.state import JournalState, apply
 from distckpt.model import Checkpoint
-from distckpt.protocol.messages import RestoreDecided
+from distckpt.protocol.messages import RestoreDecided, Wish, WishOver
 
 if TYPE_CHECKING:
     from simulated.process import Process
     from simulated.world import World
 
 GRACE_S = 0.1  # the world's clock stands still while a machine works; its messages travel
+
+
+LAST_WISH = "nothing goes wrong any more"
 
 
 class Violation(AssertionError):
@@ -47,6 +50,9 @@ class Checker:
         self._restored: list[tuple[int, str | None]] = []
         self._decisions: dict[tuple[int, int], str | None] = {}
         self.corrupted: set[str] = set()
+        self.wishes: dict[tuple[str, int], tuple[float, Wish]] = {}
+        """Those that have no outcome yet, with the time they came."""
+        self.last_wish: WishOver | None = None
 
     def require(self, condition: object, what: str) -> None:
         if not condition:
@@ -89,6 +95,19 @@ class Checker:
         longest += process.frozen_s
         self.require(waited <= longest, f"I5: {process} waited for {waited:.1f} s")
 
+    def held(self, process: Process, since: float) -> None:
+        """I5: no training is held longer than the deadlines say."""
+        waited = self._world.now - since - process.frozen_s
+        self.require(waited <= self._world.deadlines.held_s + GRACE_S, f"I5: {process} was held for {waited:.1f} s")
+
+    def wish_over(self, process: Process, answer: WishOver) -> None:
+        """I5: each wish has one outcome, in time."""
+        since, wish = self.wishes.pop((process.incarnation, answer.number))
+        self.require(not self._is_late(process, since, wish), f"I5: {process} {wish}")
+        if wish.reason == LAST_WISH:
+            self.last_wish = answer
+        self._world.tell(f"{process} wish {answer.number}: {answer.cause or answer.name}")
+
     # ------------------------------------------------------------------------------------------------------ at the end
 
     def finish(self) -> None:
@@ -102,6 +121,13 @@ class Checker:
         for process in self._world.network.processes.values():
             for asked_at in process.training.asked.values() if process.alive else ():
                 self.resolved(process, asked_at)
+        for (incarnation, _), (since, wish) in self.wishes.items():
+            process = self._world.network.processes[incarnation]
+            self.require(not (process.alive and self._is_late(process, since, wish)), f"I5: {process} {wish}")
+
+    def _is_late(self, process: Process, since: float, wish: Wish) -> bool:
+        longest = wish.within_s + self._world.deadlines.silence_s + process.frozen_s + GRACE_S
+        return self._world.now - since > longest
 
     def _read_journal(self) -> History:
         """I3: slots follow each other, each written by the generation of its time."""

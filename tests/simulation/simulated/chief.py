@@ -13,10 +13,15 @@ from distckpt.journal.log import Journal
 from distckpt.journal.records import Process as Writer
 from distckpt.protocol import effects, events
 from distckpt.protocol.coordinator import Coordinator
+from distckpt.protocol.messages import Wish
 from distckpt.protocol.retention import KeepLatest
 
 if TYPE_CHECKING:
     from simulated.process import Process
+
+
+TOOLS = 1_000_000
+"""Numbers of tools' wishes, apart from those of the chief's own worker."""
 
 
 class Chief:
@@ -26,6 +31,7 @@ class Chief:
         self._lane: deque[Callable[[], None]] = deque()
         self._lane_busy = False
         self._tick_at = float("inf")
+        self._tools = 0
         self._committer: Committer | None = None
         self.coordinator: Coordinator | None = None
 
@@ -70,6 +76,12 @@ class Chief:
             self._tick_at = deadline
             self._world.at(deadline - self._world.now, self._tick)
 
+    def tool_wishes(self, wish: Wish) -> None:
+        """A tool asks the coordinator for a save."""
+        self._tools += 1
+        self._world.checker.wishes[self._process.incarnation, TOOLS + self._tools] = (self._world.now, wish)
+        self.handle(events.ToolWishes(TOOLS + self._tools, wish))
+
     def _tick(self) -> None:
         if self._world.now >= self._tick_at:
             self._tick_at = float("inf")
@@ -85,6 +97,8 @@ class Chief:
                 self._work(lambda: self._commit(effect))
             case effects.Quarantine():
                 self._work(lambda: self._quarantine(effect))
+            case effects.WishAnswered(answer):
+                self._world.checker.wish_over(self._process, answer)
             case effects.Discard(_, handles):
                 self._work(lambda: self._discard(handles))
             case effects.Log(_, text):

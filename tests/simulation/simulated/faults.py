@@ -18,13 +18,14 @@ DEADLINES = Deadlines(
     straggler_s=1.0,
     commit_s=3.0,
     restore_s=6.0,
+    agree_s=2.0,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. The rest are
-    rates.
+    """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. `wishes`:
+    when someone has one (a save that no worker foresaw). The rest are rates.
     """
 
     world_size: int
@@ -33,6 +34,7 @@ class Faults:
     capture_late: bool
     kills: tuple[float, ...]
     freezes: tuple[float, ...] = ()
+    wishes: tuple[float, ...] = ()
     loss: float = 0.0
     repeat: float = 0.0
     slow: float = 0.0
@@ -69,8 +71,10 @@ def draw(rng: Random) -> Faults:
         kills=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 1, 1, 2, 3)))),
         freezes=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2)))),
     )
+    wishes = tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2, 5))))
     return replace(
         faults,
+        wishes=wishes,
         loss=rate(0.5, 0.3),
         repeat=rate(0.4, 0.3),
         slow=rate(0.4, 0.2),

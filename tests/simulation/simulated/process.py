@@ -17,7 +17,7 @@ from simulated.training import Training
 from distckpt.errors import CorruptData, ObjectMissing, StorageError, StorageNoSpace, cause_of
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
-from distckpt.protocol.messages import Join, Sender
+from distckpt.protocol.messages import Join, Sender, Wish
 from distckpt.protocol.plan import plan
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Process:
         self.me = Sender(world.job, 0, worker, incarnation)
         self._snapshots: dict[int, Tag] = {}
         self._tick_at = float("inf")
+        self._wishes = 0
 
     def __str__(self) -> str:
         return f"{self.incarnation}(worker {self.worker}, generation {self.me.generation})"
@@ -66,6 +67,7 @@ class Process:
     def die(self, why: str) -> None:
         if self.alive:
             self.alive = False
+            self.training.check_held()
             self.world.tell(f"{self} dies: {why}")
             self.world.died(self)
 
@@ -139,7 +141,7 @@ class Process:
             self._tick_at = float("inf")
             self.handle(events.Tick())
 
-    def _perform(self, effect: effects.AgentEffect) -> None:
+    def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
         world = self.world
         match effect:
             case effects.Tell(envelope):
@@ -157,6 +159,18 @@ class Process:
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
             case effects.VerifyPart(number, _, name, _, _):
                 world.at(world.rng.uniform(0, 0.5), lambda: self._verify(number, name))
+            case effects.SetCeiling(proposal):
+                ceiling = self.training.gate.set_ceiling(proposal)
+                world.at(0, lambda: self.handle(events.CeilingSet(proposal, ceiling)))
+                world.at(0, self.training.go_on)  # whom an earlier one holds
+            case effects.LiftCeiling(proposal):
+                self.training.gate.lift(proposal)
+                world.at(0, self.training.go_on)
+            case effects.Foresee(agreed):
+                self.training.gate.foresee(agreed)
+                world.at(0, self.training.go_on)
+            case effects.WishResolved(answer):
+                world.checker.wish_over(self, answer)
             case effects.Resolve() | effects.RestoreResolved() | effects.Stopped():
                 self.training.hear(effect)
 
@@ -166,6 +180,12 @@ class Process:
         own = own_bytes(self.worker)
         asked = events.SaveRequested(ordinal, step, f"ckpt-{step}", DIGEST, own, {"loss": 1.0 / step}, captured)
         self.handle(asked)
+
+    def wish(self, wish: Wish) -> None:
+        """This worker wants a save that no worker foresaw."""
+        self._wishes += 1
+        self.world.checker.wishes[self.incarnation, self._wishes] = (self.world.now, wish)
+        self.handle(events.WishMade(self._wishes, wish))
 
     def _capture(self, ordinal: int) -> None:
         if not self.alive:

@@ -10,6 +10,7 @@ from simulated.model import read_tag
 from distckpt.errors import ObjectMissing, error_from
 from distckpt.model import Cause
 from distckpt.protocol import effects, events
+from distckpt.protocol.gate import Gate
 from distckpt.protocol.messages import Committed, RestoreDecided
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Training:
         self._ordinal = 0
         self._failures = 0
         self.step = 0
+        self.gate = Gate()
+        self._held_at: float | None = None
         self.asked: dict[int, float] = {}
         """The requests that have no outcome yet, with their times."""
 
@@ -78,11 +81,25 @@ class Training:
         if not self._process.alive or self._process.postponed(self._train):
             return
         self.step += 1
+        self.gate.last = self.step
         self._process.handle(events.Progress(self.step))
-        if self.step % SAVE_EVERY:
+        self._held_at = self._world.now
+        self.go_on()
+
+    def go_on(self) -> None:
+        """The end of a step, unless the training is held there; also called when it may be held no more."""
+        if self._held_at is None or self.gate.holds or not self._process.alive:
+            return
+        self.check_held()
+        self._held_at = None
+        if self.gate.take_due() is None and self.step % SAVE_EVERY:
             self._world.at(STEP_S * self._world.rng.uniform(0.5, 1.5), self._train)
         else:
             self._save()
+
+    def check_held(self) -> None:
+        if self._held_at is not None:
+            self._world.checker.held(self._process, self._held_at)
 
     def _save(self) -> None:
         if self._world.rng.random() < self._world.faults.wrong_step:

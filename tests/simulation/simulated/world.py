@@ -10,12 +10,13 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from simulated.checker import Checker, Violation
+from simulated.checker import LAST_WISH, Checker, Violation
 from simulated.faults import DEADLINES, Faults, draw
 from simulated.network import CUT_EVERY_S, Network
 from simulated.process import Process
 from simulated.reader import Reader
 
+from distckpt.protocol.messages import Wish
 from distckpt.storage.memory import MemoryStorage
 
 STORY_LENGTH = 200
@@ -150,6 +151,8 @@ class World:
             self.at(at, self._kill_one)
         for at in self.faults.freezes:
             self.at(at, self._freeze_one)
+        for at in self.faults.wishes:
+            self.at(at, self._wish)
         if self.faults.cut:
             self.at(CUT_EVERY_S, self.network.maybe_cut)
         self._run_until(self.faults.heal_at)
@@ -158,11 +161,13 @@ class World:
         while not self._is_quiet() and self.now < end:
             self._run_until(self.now + SLICE_S)
         self.checker.require(self._saved_at is not None, "the last start, without trouble, did not save")
+        last = self.checker.last_wish
+        self.checker.require(last is not None and last.cause is None, f"a wish without trouble: {last}")
         self.checker.finish()
 
     def _is_quiet(self) -> bool:
-        """The last start has saved, and all that was asked for before that has its outcome."""
-        if self._saved_at is None:
+        """The last start has saved, by a wish too, and all that was asked for before that has its outcome."""
+        if self._saved_at is None or self.checker.last_wish is None:
             return False
         living = (process for process in self.network.processes.values() if process.alive)
         return all(asked_at > self._saved_at for process in living for asked_at in process.training.asked.values())
@@ -171,6 +176,7 @@ class World:
         """A save of `process` was acknowledged."""
         if self._healed and self._saved_at is None and process in self._group and not self._restarting:
             self._saved_at = self.now
+            self.at(self.rng.uniform(0.0, 2.0), partial(process.wish, Wish(LAST_WISH, FINAL_S / 2)))
 
     def _kill_one(self) -> None:
         """Kills one process, or (a scheduler that lost sight of the job) starts the job again beside itself."""
@@ -185,6 +191,19 @@ class World:
         living = [process for process in self._group if process.alive]
         if living:
             self.rng.choice(living).freeze(self.rng.uniform(0.2, 8.0))
+
+    def _wish(self) -> None:
+        """Some process, or a tool, wants a save."""
+        living = [process for process in self._group if process.alive and process.agent is not None]
+        if not living:
+            return
+        process = self.rng.choice(living)
+        wish = Wish("simulated", self.rng.uniform(0.5, 8.0), final=self.rng.random() < 0.3)
+        self.tell(f"{process} has a {wish}")
+        if process.chief is not None and process.chief.coordinator is not None and self.rng.random() < 0.5:
+            process.chief.tool_wishes(wish)
+        else:
+            process.wish(wish)
 
     def _heal(self) -> None:
         """The last start: nothing goes wrong any more. Who is still alive of earlier ones lives on."""
