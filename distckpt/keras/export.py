@@ -91,5 +91,6 @@ def _put(written: Path, target: Path, folder: Path) -> None:
 
 def _clear(target: Path) -> None:
     """Removes what exports that died left."""
-    for left in target.parent.glob(f".{target.name}{_MARK}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in target.parent.iterdir():
+        if left.name.startswith(f".{target.name}{_MARK}"):
+            shutil.rmtree(left, ignore_errors=True)

@@ -221,3 +221,28 @@ def test_a_full_disk_leaves_the_old_one_and_says_so(tmp_path: Path, monkeypatch:
         export(Writing("new"), target, is_chief=True)
     assert content(target) == "old"
     assert names(tmp_path) == ["model.keras"]
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model"])
+def test_what_gets_the_name_is_durable_before_and_the_name_after(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, replace = os.fsync, os.replace
+    calls: list[tuple[str, int]] = []
+
+    def synced(fd: int) -> None:
+        calls.append(("fsync", os.fstat(fd).st_ino))
+        fsync(fd)
+
+    def replaced(source: Path, target: Path) -> None:
+        calls.append(("replace", source.stat().st_ino))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    target = tmp_path / name
+    export(Writing("new"), target, is_chief=True)
+    inside = [target, *target.glob("*")]
+    named = calls.index(("replace", target.stat().st_ino))
+    assert {("fsync", path.stat().st_ino) for path in inside} <= set(calls[:named])
+    assert calls[named + 1 :] == [("fsync", tmp_path.stat().st_ino)]

@@ -29,7 +29,8 @@ def test_a_killed_fit_goes_on_in_the_middle_of_its_epoch(flavour: str, replicas:
     resumed = train("killed", die=0)
     assert resumed["batches"] == 2 * BATCHES_PER_EPOCH, "only the second and the third epoch, its skipped batches too"
     assert resumed["weights"] == undisturbed["weights"]
-    assert resumed["exported"] == resumed["weights"]
+    assert resumed["weights"] == resumed["trained"] == resumed["last"]
+    assert resumed["best"] == undisturbed["best"] != resumed["last"]
     assert resumed["epochs"] == [0, 1, 2]
     # The metrics' sums are put together from the replicas' in another order: the last bit may differ.
     assert set(resumed["history"]) == {"loss", "mae", "val_loss", "val_mae"}

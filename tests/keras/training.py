@@ -24,16 +24,20 @@ keras: Any = importlib.import_module(TOLD["flavour"])
 
 
 class Diary(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Counts the batches, and kills the process after a given number of them."""
+    """Counts the batches, kills the process after a given number of them, and notes what the model has in the end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches = 0
+        self.end = ""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.batches += 1
         if self.batches == TOLD["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.end = digest(self.model)
 
 
 def model() -> Any:
@@ -62,6 +66,11 @@ def main() -> None:
     inputs = np.random.default_rng(1).random((40, 4)).astype(np.float32)
     targets = inputs.sum(axis=1, keepdims=True)
     diary = Diary()
+    last, best = (TOLD["directory"] + name for name in ("-last.keras", "-best.keras"))
+    # The highest loss counts as the best one, so that the best model is another than the last.
+    checkpoint = DistributedCheckpoint(
+        TOLD["directory"], "loss", mode="max", save_best_only=True, save_freq=3, export=last, export_best=best
+    )
     history = trained.fit(
         inputs,
         targets,
@@ -69,14 +78,16 @@ def main() -> None:
         batch_size=8,
         shuffle=False,
         validation_data=(inputs, targets),
-        callbacks=[DistributedCheckpoint(TOLD["directory"], save_freq=3, export=TOLD["directory"] + ".keras"), diary],
+        callbacks=[checkpoint, diary],
         verbose=0,
     )
     told = {
         "epochs": history.epoch,
         "history": {name: [float(value) for value in values] for name, values in history.history.items()},
         "weights": digest(trained),
-        "exported": digest(keras.models.load_model(TOLD["directory"] + ".keras")),
+        "trained": diary.end,
+        "last": digest(keras.models.load_model(last)),
+        "best": digest(keras.models.load_model(best)),
         "batches": diary.batches,
     }
     sys.stdout.write(json.dumps(told) + "\n")
