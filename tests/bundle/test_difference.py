@@ -52,6 +52,7 @@ def test_what_is_only_in_one_and_what_has_another_type_or_shape_is_told_with_its
         (np.complex64([3j]), np.complex64([4]), 1, 5.0),
         (np.float64([1, np.nan]), np.float64([1, 2]), 1, None),
         (np.float32([np.inf, 1]), np.float32([0, 3]), 2, 2.0),
+        (np.float32([0, 1]), np.float32([np.nan, 3]), 2, 2.0),
         (np.float32([0.0]), np.float32([-0.0]), 1, 0.0),
         (np.array([1], ml_dtypes.float8_e5m2), np.array([2], ml_dtypes.float8_e5m2), 1, None),
     ],
