@@ -51,6 +51,11 @@ crashes: $(VENV)/has-test $(VENV)/has-distckpt ## every power loss, every system
 model: $(VENV)/has-test $(VENV)/has-distckpt ## every state of small jobs: all orders of all messages, deaths, faults, two chiefs
 	@DISTCKPT_MODEL_STATES=$${DISTCKPT_MODEL_STATES:-5000000} $(PY) -m pytest -s tests/model_checking $(ARGS)
 
+.PHONY: zombies
+zombies: $(VENV)/has-test $(VENV)/has-distckpt ## two chiefs that start on one directory at once, 1,000 times
+	@DISTCKPT_DUELS=$${DISTCKPT_DUELS:-1000} $(PY) -m pytest -s tests/commit/test_two_chiefs.py \
+		tests/commit/test_zombies.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
 	@$(PY) benchmarks/save.py $(ARGS)

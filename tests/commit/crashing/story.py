@@ -97,7 +97,8 @@ def check_no_leftovers(storage: PosixStorage, chief: Chief) -> None:
     live = chief.journal.state.live
     assert storage.staged() == sorted(file.handle for each in live for file in each.files)
     visible = {key for key in storage.keys("") if not key.startswith(".")}
-    assert visible == {STATE_FILE} | {file.name for each in live for file in each.files}
+    expected = {STATE_FILE} | {file.name for each in live for file in each.files}
+    assert visible == expected, f"left over: {visible - expected}; not there: {expected - visible}"
 
 
 @dataclass(frozen=True, slots=True)
