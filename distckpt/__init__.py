@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distckpt.options import Options
     from distckpt.policy import EverySeconds, EverySteps
     from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest
+    from distckpt.tensors.worker_state import trackable
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoints_iterator",
     "errors",
     "keras",
+    "trackable",
 ]
 
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "KeepLatest": "distckpt.protocol.retention",
     "Options": "distckpt.options",
     "checkpoints_iterator": "distckpt.iterator",
+    "trackable": "distckpt.tensors.worker_state",
 }
 
 

@@ -4,7 +4,6 @@ writes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ from typing import Literal
 from distckpt.bundle.index import decode_index
 from distckpt.bundle.names import index_file
 from distckpt.bundle.statefile import STATE_FILE, parse_state
-from distckpt.bundle.verify import Fault, verify
+from distckpt.bundle.verify import MISSING, Fault, verify
 from distckpt.commit.adoption import find_adoptable
 from distckpt.commit.manifest import decode_manifest, manifest_file
 from distckpt.commit.publication import is_visible
-from distckpt.errors import ConfigurationError, CorruptCheckpoint, ObjectMissing
+from distckpt.commit.verification import read_manifest, verify_states
+from distckpt.errors import ConfigurationError, ObjectMissing
 from distckpt.journal.holding import Holder
 from distckpt.journal.reading import load
 from distckpt.journal.state import Quarantined
@@ -123,13 +123,16 @@ class Catalog:
         """What is wrong with a checkpoint, given itself or its step, empty if nothing is. Reads every byte of it.
 
         `threads` read at once; `on_read` hears from each of them how many bytes it has read.
-        The chain is followed from the journal: its sha256 of the manifest, the manifest's of the index, the index's
-        checksum of every tensor; and the journal's sizes of all files. Does not raise for corrupt content.
+        The chain is followed from the journal: its sha256 of the manifest, the manifest's of the index (and of that of
+        each worker's own state), the index's checksum of every tensor; and the journal's sizes of all files. Does not
+        raise for corrupt content.
         """
         checkpoint = step if isinstance(step, Checkpoint) else self.checkpoint(step)
-        faults = [*self._size_faults(checkpoint), *self._chain_faults(checkpoint)]
+        storage = _Counted(self._storage.directory, on_read)
+        manifest, chain = read_manifest(storage, checkpoint.name, checkpoint.manifest_sha256)
+        faults = list(dict.fromkeys([*self._size_faults(checkpoint), *chain]))
         known = {fault.file for fault in faults}
-        found = verify(_Counted(self._storage.directory, on_read), checkpoint.name, threads=threads)
+        found = verify(storage, checkpoint.name, threads=threads) + verify_states(storage, manifest, threads=threads)
         return faults + [fault for fault in found if fault.tensor or fault.file not in known]
 
     def _wait_until_visible(self, checkpoint: Checkpoint) -> None:
@@ -155,27 +158,10 @@ class Catalog:
             try:
                 size = self._storage.size(file.name)
             except ObjectMissing:
-                yield Fault(file.name, "", "it is missing")
+                yield Fault(file.name, "", MISSING)
                 continue
             if size != file.size_bytes:
                 yield Fault(file.name, "", f"it has {size} bytes; {file.size_bytes} were committed")
-
-    def _chain_faults(self, checkpoint: Checkpoint) -> Iterator[Fault]:
-        if checkpoint.adopted:
-            return
-        key = manifest_file(checkpoint.name)
-        try:
-            data = self._storage.read(key)
-            if _sha256(data) != checkpoint.manifest_sha256:
-                yield Fault(key, "", "it is not the manifest that was committed: its sha256 is another")
-                return
-            manifest = decode_manifest(data, key)
-            if _sha256(self._storage.read(manifest.index.name)) != manifest.index_sha256:
-                yield Fault(manifest.index.name, "", "it is not the index that was committed: its sha256 is another")
-        except CorruptCheckpoint as error:
-            yield Fault(key, "", error.detail)
-        except ObjectMissing:
-            return  # told of by size
 
 
 class _Counted(PosixStorage):
@@ -189,7 +175,3 @@ class _Counted(PosixStorage):
         data = super().read_at(key, offset, length)
         self._on_read(len(data))
         return data
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import tensorflow as tf
 
-from distckpt.bundle.loader import Loader
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
 from distckpt.model import NO_METRICS, Checkpoint, Place
 from distckpt.observe.observatory import Observatory
@@ -33,12 +32,14 @@ from distckpt.runtime.naming import name_prefix
 from distckpt.runtime.session import OnCommit, Session, close_when_forgotten, open_session
 from distckpt.runtime.temporary import Readers, shared_directory
 from distckpt.runtime.tenancy import Follower, Tenancy
-from distckpt.runtime.ticket import SaveRequest, SaveTicket
+from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket
+from distckpt.runtime.worker_state import state_to_restore
 from distckpt.tensors import cluster, internals
 from distckpt.tensors.restore import restore
 from distckpt.tensors.scalars import scalar_writer
 from distckpt.tensors.sessions import SessionSource, refuse_graphs, step_of
 from distckpt.tensors.source import Source
+from distckpt.tensors.worker_state import WorkerState
 
 log = logging.getLogger("distckpt")
 
@@ -59,6 +60,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
       is called on the chief, on another thread; where it fails, that is logged and nothing is removed.
     - `async_save`: False: `save` returns after the commit. True: it returns as soon as the values are captured; errors
       are logged at once and raised by the next call of `save`, `step_end` or `wait`.
+    - `worker_state`: a `tf.train.Checkpoint` of what only this worker has (iterators, random generators). Saved as a
+      checkpoint of its own, `NAME.worker-I-of-N`, and restored on the worker of the same index.
     - `options`: a `distckpt.Options`.
 
     The constructor raises ConfigurationError (also a ValueError), DirectoryNotWritable, DirectoryMismatch,
@@ -91,10 +94,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             cluster.refuse_hidden_cluster(place, os.environ)
         self._is_eager = tf.executing_eagerly()
         refuse_graphs(place, made_eagerly=self._is_eager)
-        _refuse_unbuilt(
-            preemption=preemption,
-            worker_state=worker_state,
-        )
+        _refuse_unbuilt(preemption=preemption)
         self._schedule = Schedule(save_policy)
         self._async_save = async_save
         self._retention = KeepLatest(max_to_keep) if retention is None else policy_from(retention)
@@ -105,6 +105,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._closed = False
         self._place = place
         self._source = Source(checkpoint, place, fetching=remote) if self._is_eager else SessionSource(checkpoint)
+        self._worker_state = None if worker_state is None else WorkerState(worker_state, place)
+        self._options = options or Options()
         self._calling: Future[None] | None = None
         self._step_file = StepFile(os.environ)
         self._shared = shared_directory(os.fspath(directory), place)
@@ -116,7 +118,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             self._shared,
             place,
             self._retention,
-            options or Options(),
+            self._options,
             preservation=Preservation(keep_checkpoint_every_n_hours),
         )
         if self._reader is None:
@@ -257,7 +259,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             if self._init_fn is not None:
                 self._init_fn()
         else:
-            restore(self.checkpoint, *agreed)
+            self._restored(self.checkpoint, *agreed)
             if self._checkpoint_interval is not None:
                 self._last_checkpoint_step = step_of(self._step_counter)
         self._prepare()
@@ -275,12 +277,24 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         """
         agreed = self._agreed(self._selector(step))
         checkpoint = self.checkpoint if into is None else into
-        return restore(checkpoint, *agreed) if agreed else checkpoint.restore(None)
+        return self._restored(checkpoint, *agreed) if agreed else checkpoint.restore(None)
+
+    def _restored(self, checkpoint: Any, path: str, ticket: RestoreTicket) -> Any:
+        """Restores `checkpoint` from `path` and, where it is the manager's own, what only this worker has."""
+        own = self._worker_state if checkpoint is self.checkpoint else None
+        name = own and state_to_restore(path, ticket.manifest, own.place, self._options.changed_world)
+        assert ticket.loader is not None, "what is decided was verified"
+        status = restore(checkpoint, path, ticket.loader)
+        if own and name:
+            restore(own.checkpoint, self._path(name), self._session.agent.loader(name))
+        return status
 
     def _prepare(self) -> None:
         """Looks at what is tracked now, before the training: else the first save would do it in the middle."""
         with suppress(UnsupportedState, tf.errors.OpError):  # the save will say so
             self._source.prepare()
+            if self._worker_state is not None:
+                self._worker_state.prepare()
 
     def _selector(self, step: int | str | None) -> str:
         if step is None:
@@ -292,8 +306,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             raise ConfigurationError(f"is more or less of it better? say {text}:max or {text}:min")
         return text
 
-    def _agreed(self, selector: str) -> tuple[str, Loader] | None:
-        """The path that all workers restore from, with what this one has read of it; None: there is no checkpoint."""
+    def _agreed(self, selector: str) -> tuple[str, RestoreTicket] | None:
+        """The path that all workers restore from, with what this one knows of it; None: there is no checkpoint."""
         self._check_open()
         self.wait()
         ticket = self._session.agent.begin_restore(selector)
@@ -302,10 +316,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         for name in decided.quarantined:
             log.error("%s is corrupt and was set aside", self._path(name))
             self._forget(name, path if selector == "latest" else None)
-        if path is None:
-            return None
-        assert ticket.loader is not None, "what is decided was verified"
-        return path, ticket.loader
+        return None if path is None else (path, ticket)
 
     # --------------------------------------------------------------------------------------------------------- closing
 
@@ -384,13 +395,14 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         agent = self._session.agent
         try:
             layout = self._source.layout()
+            state = None if self._worker_state is None else self._worker_state.capture()
             snapshot = None if layout.needs_collectives else self._source.capture(looked=True)
         except Exception as error:
             agent.refuse_save(error)
             raise
-        own_bytes = 0 if snapshot is None else snapshot.own_bytes
+        own_bytes = sum(each.own_bytes for each in (snapshot, state) if each is not None)
         request = SaveRequest(step, name, layout.replicated, layout.digest, own_bytes, metrics)
-        ticket = agent.begin_save(request, snapshot)
+        ticket = agent.begin_save(request, snapshot, state)
         if snapshot is None:
             self._capture_together(ticket)
         return ticket

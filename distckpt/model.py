@@ -112,16 +112,39 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class StagedState:
+    """What only one worker has (`worker_state=`), staged: the data file and the index of a checkpoint of its own.
+
+    `world_size`: how many workers the job has. `sha256` is of the index, which holds the checksum of every tensor.
+    """
+
+    world_size: int
+    data_handle: str
+    data_bytes: int
+    index_handle: str
+    index_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A staged data file: written, durable, not yet visible. `handle` is what storage's `publish` takes.
 
-    A worker that had nothing to write has no file: its `handle` is empty.
+    A worker that had nothing to write has no file: its `handle` is empty. `state` comes along where it has a state of
+    its own.
     """
 
     worker: int
     handle: str
     size_bytes: int
     entries: tuple[Entry, ...]
+    state: StagedState | None = None
+
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """Of all that is staged."""
+        own = () if self.state is None else (self.state.data_handle, self.state.index_handle)
+        return (self.handle, *own) if self.handle else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +185,35 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class StateFiles:
+    """The published state of one worker: a TensorFlow checkpoint of its own with the prefix `name`.
+
+    `sha256` is of the index, in which every tensor's checksum stands.
+    """
+
+    worker: int
+    name: str
+    data: FileRecord
+    index: FileRecord
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStates:
+    """What only single workers had (`worker_state=`), by worker; `world_size` of them saved the checkpoint."""
+
+    world_size: int
+    files: tuple[StateFiles, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Describes one checkpoint to people and tools; stands beside it as `NAME.manifest.json`.
 
     `shards` are the data files in shard order with `workers[i]` their writer; `index` the index file, whose content
     has `index_sha256`; every tensor's checksum stands in the index. `tensor_bytes` is the model's size.
-    `missing_workers` did not live to write: what only they had (not the same on all workers) is not in it.
+    `missing_workers` did not live to write: what only they had (not the same on all workers) is not in it. `states`:
+    None where no worker had a state of its own.
     """
 
     name: str
@@ -183,6 +229,7 @@ class Manifest:
     tensor_bytes: int
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
     missing_workers: tuple[int, ...] = ()
+    states: WorkerStates | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from distckpt.errors import ConfigurationError
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.rpc.credentials import Security
 
 _PORT_MAX = 65_535
+
+ChangedWorld = Literal["error", "drop", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Options:
       there.
     - `metrics`: "host:port" where the chief serves metrics for Prometheus; ":port" is for this machine alone.
     - `tensorboard`: a directory, or a writer of `tf.summary.create_file_writer`, for the chief's scalars.
+    - `changed_world`: what a restore does with `worker_state` that another number of workers saved. "error": it raises
+      ConfigurationError before anything is restored. "drop": every worker keeps the state that it has. "spread": worker
+      i takes that of the old worker i, or where there are more workers now, of i modulo their old number.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -37,12 +42,16 @@ class Options:
     dashboard: bool | str = False
     metrics: str | None = None
     tensorboard: Any = None
+    changed_world: ChangedWorld = "error"
 
     def __post_init__(self) -> None:
         if self.metrics is not None:
             parse_address(self.metrics, "metrics")
         if isinstance(self.dashboard, str):
             parse_address(self.dashboard, "dashboard")
+        if self.changed_world not in get_args(ChangedWorld):
+            choices = ", ".join(map(repr, get_args(ChangedWorld)))
+            raise ConfigurationError(f"Options(changed_world={self.changed_world!r}): one of {choices}")
 
 
 def parse_address(text: str, option: str) -> tuple[str, int]:

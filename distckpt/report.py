@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SaveReport:
-    """What a save cost. `bytes` are those of all data files, `bytes_by_worker[i]` what worker i wrote of them.
+    """What a save cost. `bytes` are those of all data files, `bytes_by_worker[i]` what worker i wrote of them; what
+    workers have for themselves (`worker_state=`) is not counted.
 
     Only the chief knows that: on the other workers `bytes` is what they wrote themselves, `bytes_by_worker` is empty.
     `blocking_s`: how long the training thread was held; `commit_s`: from the call of save to the commit; both in

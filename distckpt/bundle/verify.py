@@ -28,7 +28,7 @@ from distckpt.storage.interface import Storage
 _READ_BYTES_ALL_THREADS = 16 << 20
 _READ_BYTES_MIN = 1 << 16
 _ENTRY_COST_BYTES = 64
-_MISSING = "it is missing"
+MISSING = "it is missing"
 _MISMATCH = "the checksum does not match"
 
 
@@ -58,7 +58,7 @@ def verify(
     try:
         index = decode_index(storage.read(path), path)
     except ObjectMissing:
-        return [Fault(path, "", _MISSING)]
+        return [Fault(path, "", MISSING)]
     except CorruptCheckpoint as error:
         return [Fault(path, "", error.detail)]
     if defects := [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]:
@@ -90,7 +90,7 @@ def _look_at_files(storage: Storage, name: str, index: Index) -> tuple[list[Faul
         try:
             size = storage.size(path)
         except ObjectMissing:
-            faults.append(Fault(path, "", _MISSING))
+            faults.append(Fault(path, "", MISSING))
             continue
         readable[shard] = [entry for entry in entries if entry.offset + entry.size_bytes <= size]
         if beyond := len(entries) - len(readable[shard]):

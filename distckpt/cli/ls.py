@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from distckpt.bundle.names import is_state_name
 from distckpt.catalog import Catalog
 from distckpt.cli.text import checkpoint_json, local_time, print_json, print_lines
 from distckpt.errors import ConfigurationError
@@ -36,11 +37,17 @@ def _row(checkpoint: Checkpoint) -> list[str]:
         checkpoint.name,
         local_time(checkpoint.timestamp),
         size(checkpoint.size_bytes),
-        str(sum(".data-" in file.name for file in checkpoint.files)),
+        str(_data_files(checkpoint)),
         "TensorFlow" if checkpoint.adopted else f"generation {checkpoint.generation}",
         "for good" if checkpoint.preserved else "",
         " ".join(f"{name}={value:g}" for name, value in sorted(checkpoint.metrics.items())),
     ]
+
+
+def _data_files(checkpoint: Checkpoint) -> int:
+    """Those of the model: what only single workers have is no part of it."""
+    prefixes = [file.name.rpartition(".data-")[0] for file in checkpoint.files]
+    return sum(bool(prefix) and not is_state_name(prefix) for prefix in prefixes)
 
 
 def _aside(quarantined: Quarantined) -> str:

@@ -33,6 +33,9 @@ def _facts(checkpoint: Checkpoint, manifest: Manifest | None) -> list[str]:
         facts.append(["written by", "TensorFlow, without distckpt"])
     else:
         facts += [["job", manifest.job], ["generation", str(manifest.generation)]]
+        if manifest.states is not None:
+            states = manifest.states
+            facts.append(["worker states", f"{len(states.files)} of {states.world_size} workers"])
         if manifest.missing_workers:
             facts.append(["without", ", ".join(f"worker {worker}" for worker in manifest.missing_workers)])
     facts += [["committed", local_time(checkpoint.timestamp)], ["size", size(checkpoint.size_bytes)]]
@@ -49,7 +52,10 @@ def _files(checkpoint: Checkpoint, manifest: Manifest | None) -> list[str]:
 def _writers(manifest: Manifest | None) -> dict[str, str]:
     if manifest is None:
         return {}
-    return {shard.name: f"worker {worker}" for shard, worker in zip(manifest.shards, manifest.workers, strict=True)}
+    writers = {shard.name: f"worker {worker}" for shard, worker in zip(manifest.shards, manifest.workers, strict=True)}
+    for each in manifest.states.files if manifest.states else ():
+        writers[each.data.name] = writers[each.index.name] = f"worker {each.worker}, its own state"
+    return writers
 
 
 def _tensors(entries: tuple[Located, ...]) -> list[str]:
@@ -70,14 +76,18 @@ def _tensor_row(located: Located) -> list[str]:
 
 
 def _manifest_json(manifest: Manifest | None) -> dict[str, object]:
-    """`workers[i]` wrote data file i; of `missing_workers` it holds nothing that only they had."""
+    """`workers[i]` wrote data file i; of `missing_workers` it holds nothing that only they had. `worker_states`: the
+    prefixes of what only single workers had, by worker.
+    """
     if manifest is None:
         return {}
+    states = manifest.states.files if manifest.states else ()
     return {
         "job": manifest.job,
         "tensor_bytes": manifest.tensor_bytes,
         "workers": list(manifest.workers),
         "missing_workers": list(manifest.missing_workers),
+        "worker_states": {str(each.worker): each.name for each in states},
     }
 
 

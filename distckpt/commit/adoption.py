@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from distckpt.bundle.index import decode_index
-from distckpt.bundle.names import data_file, index_file
+from distckpt.bundle.names import data_file, index_file, is_state_name
 from distckpt.bundle.statefile import STATE_FILE, CheckpointState, parse_state
 from distckpt.errors import CorruptData, ObjectMissing
 from distckpt.model import Checkpoint, FileRecord
@@ -68,7 +68,8 @@ def _found_by_scan(storage: Storage, data: bytes, error: CorruptData, known: fro
     storage.put(".distckpt/quarantine/checkpoint", data)
     suffix = ".index"
     names = [key.removesuffix(suffix) for key in storage.keys("") if key.endswith(suffix) and "/" not in key]
-    found = [checkpoint for name in names if name not in known and (checkpoint := _inspect(storage, name, now))]
+    others = [name for name in names if name not in known and not is_state_name(name)]
+    found = [checkpoint for name in others if (checkpoint := _inspect(storage, name, now))]
     found.sort(key=lambda checkpoint: (checkpoint.step, checkpoint.name))
     log.error(
         "the state file cannot be read (%s); copied to .distckpt/quarantine/checkpoint. Checkpoints beside it: %s",

@@ -21,6 +21,7 @@ from distckpt.commit.manifest import encode_manifest, manifest_file
 from distckpt.commit.publication import heal, hide, publish, remove
 from distckpt.commit.removal import Leased, remove_retired
 from distckpt.commit.statefile import write_state
+from distckpt.commit.states import check_staged, state_records, states_of
 from distckpt.errors import ConfigurationError, DistckptError, Fenced, OutcomeUnknown, StorageError, WriteFailed
 from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
@@ -66,6 +67,8 @@ class Committer:
         """
         shards = tuple(shard for shard in request.shards if shard.handle)  # the others had nothing to write
         self._check_shards(shards, request.step)
+        for shard in request.shards:
+            check_staged(self.storage, shard, request.step)
         checkpoint = self._stage(request, shards)
         replaced = [each for each in self.journal.state.live if each.name == request.name]
         try:
@@ -160,6 +163,7 @@ class Committer:
             tensor_bytes=sum(entry.size_bytes for entry in entries),
             metrics=request.metrics,
             missing_workers=request.missing,
+            states=states_of(request.name, request.shards),
         )
         encoded = encode_manifest(manifest)
         return Checkpoint(
@@ -169,6 +173,7 @@ class Committer:
             generation=manifest.generation,
             files=(
                 *manifest.shards,
+                *state_records(manifest.states),
                 self._stage_file(manifest_file(request.name), encoded, request.round),
                 self._stage_file(index_file(request.name), index, request.round),
             ),

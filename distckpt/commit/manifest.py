@@ -1,7 +1,8 @@
 """The manifest `NAME.manifest.json`: JSON, for people and for tools; its sha256 stands in the journal's COMMIT.
 
 The chain of checksums: the journal's record has its own; it holds the manifest's sha256; the manifest holds the index's
-sha256; the index holds the CRC32C of every tensor. So every byte of a checkpoint is under a checksum.
+sha256; the index holds the CRC32C of every tensor. So every byte of a checkpoint is under a checksum. What only single
+workers have hangs on the same chain: the manifest holds the sha256 of the index of each (`worker_states`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distckpt.errors import CorruptCheckpoint
-from distckpt.model import FileRecord, Manifest
+from distckpt.model import FileRecord, Manifest, StateFiles, WorkerStates
 
 FORMAT = 1
 BYTES_MAX = 64 << 20
@@ -23,7 +24,7 @@ def manifest_file(name: str) -> str:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """The file's content; the same for equal manifests."""
-    body = {
+    body: dict[str, Any] = {
         "format": FORMAT,
         "name": manifest.name,
         "step": manifest.step,
@@ -41,6 +42,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
     }
     if manifest.missing_workers:
         body["missing_workers"] = list(manifest.missing_workers)
+    if manifest.states is not None:
+        body["worker_states"] = _states_json(manifest.states)
     return json.dumps(body, indent=2, sort_keys=True).encode() + b"\n"
 
 
@@ -73,7 +76,35 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
         tensor_bytes=int(body["tensor_bytes"]),
         missing_workers=tuple(int(worker) for worker in body.get("missing_workers", ())),
         metrics={str(key): float(value) for key, value in body["metrics"].items()},
+        states=_states(body["worker_states"]) if "worker_states" in body else None,
     )
+
+
+def _states_json(states: WorkerStates) -> dict[str, object]:
+    files = [
+        {
+            "worker": each.worker,
+            "name": each.name,
+            "data": {"file": each.data.name, "bytes": each.data.size_bytes},
+            "index": {"file": each.index.name, "bytes": each.index.size_bytes, "sha256": each.sha256},
+        }
+        for each in states.files
+    ]
+    return {"world_size": states.world_size, "files": files}
+
+
+def _states(body: Mapping[str, Any]) -> WorkerStates:
+    files = tuple(
+        StateFiles(
+            int(each["worker"]),
+            str(each["name"]),
+            _file(each["data"]),
+            _file(each["index"]),
+            str(each["index"]["sha256"]),
+        )
+        for each in body["files"]
+    )
+    return WorkerStates(int(body["world_size"]), files)
 
 
 def _file(body: Mapping[str, Any]) -> FileRecord:

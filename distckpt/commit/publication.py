@@ -2,8 +2,8 @@
 
 Both follow from the journal alone and are idempotent: whatever cut them short, running them again finishes them. The
 index is what makes TensorFlow see a checkpoint, so it comes last and goes first; a checkpoint that replaces one of the
-same name is invisible in between, and never a mixture. `Checkpoint.files` is ordered for this: data files, manifest,
-index.
+same name is invisible in between, and never a mixture. `Checkpoint.files` is ordered for this: data files, the
+workers' own states, manifest, index.
 
 Visible names are shared, and no file system fences them: a chief of a sealed generation that was frozen between two
 steps of what is done here may still rename over one, or delete one, when it wakes. So each file also has a name of its

@@ -71,7 +71,10 @@ class Restoring:
         current.machine.go(Stage.VERIFYING, f"candidate {message.name}", self._outbox.now)
         current.round = message.round
         current.tried.append(message.name)
-        self._outbox.do(VerifyPart(message.round, current.ordinal, message.name, message.part, message.parts))
+        part = VerifyPart(
+            message.round, current.ordinal, message.name, message.part, message.parts, message.manifest_sha256
+        )
+        self._outbox.do(part)
 
     def verify_done(self, event: VerifyDone) -> None:
         current = self._verifying(event.round)

@@ -100,8 +100,8 @@ class Saving:
 
     def share_written(self, event: ShareWritten) -> None:
         if not self._end_writing(event.round, event.share, Written(event.round, event.share, event.shard)):
-            if event.shard.handle:
-                self._outbox.do(Discard(event.round, (event.shard.handle,)))
+            if event.shard.handles:
+                self._outbox.do(Discard(event.round, event.shard.handles))
         elif self.current is not None and self.current.stage is Stage.WRITING:
             self.current.machine.go(Stage.WRITTEN, f"share {event.share} is written", self._outbox.now)
 

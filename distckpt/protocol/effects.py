@@ -144,13 +144,16 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class VerifyPart:
-    """Compare the checksums of part `part` of `parts` of checkpoint `name`. Outcome: VerifyDone or VerifyFailed."""
+    """Compare the checksums of part `part` of `parts` of checkpoint `name`, from its manifest's on. Outcome: VerifyDone
+    or VerifyFailed.
+    """
 
     round: int
     ordinal: int
     name: str
     part: int
     parts: int
+    manifest_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

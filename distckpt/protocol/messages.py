@@ -257,13 +257,16 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Read and compare part `part` of `parts` of checkpoint `name`."""
+    """Read and compare part `part` of `parts` of checkpoint `name`, whose manifest has `manifest_sha256` (see
+    model.Checkpoint).
+    """
 
     round: int
     ordinal: int
     name: str
     part: int
     parts: int
+    manifest_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,10 @@ class RestoreRound:
         return [self._verify(worker)] if verifying else []
 
     def _verify(self, worker: int) -> tuple[Member, Verify]:
-        part = Verify(self.number, self.ordinals[worker], self._left[0].name, worker, len(self.ordinals))
+        candidate, parts = self._left[0], len(self.ordinals)
+        part = Verify(
+            self.number, self.ordinals[worker], candidate.name, worker, parts, manifest_sha256=candidate.manifest_sha256
+        )
         return self.gathering.parties[worker], part
 
     def _try_next(self, why: str, now: float) -> Orders:

@@ -162,8 +162,9 @@ class Rounds:
 
     def discard_late(self, message: Written) -> None:
         """Removes a shard that was handed in after its round was aborted, or committed without it."""
-        if self._outcomes.is_useless(message.round, message.shard.handle):
-            self._discard(message.round, (message.shard.handle,))
+        self._discard(
+            message.round, [each for each in message.shard.handles if self._outcomes.is_useless(message.round, each)]
+        )
 
     def _discard(self, number: int, handles: Sequence[str]) -> None:
         staged = tuple(handle for handle in handles if handle)  # an empty shard has no file

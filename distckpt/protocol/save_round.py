@@ -86,7 +86,7 @@ class SaveRound:
     @property
     def handles(self) -> tuple[str, ...]:
         """Of all that was handed in."""
-        return tuple(shard.handle for shard in self.shares.shards.values())
+        return tuple(handle for shard in self.shares.shards.values() for handle in shard.handles)
 
     @property
     def kept(self) -> frozenset[str]:
@@ -201,7 +201,7 @@ class SaveRound:
         the sender's.
         """
         if self.is_committing:
-            return self._useless(shard.handle)
+            return self._useless(shard)
         if self.state is not SaveState.WRITING:
             return []
         if share in self.shares.shards:
@@ -214,21 +214,22 @@ class SaveRound:
     def _complete(self, now: float) -> Orders:
         self.machine.go(SaveState.COMMITTING, "all shards are in", now)
         chosen = self.shares.chosen()
-        self._kept = frozenset(shard.handle for shard in chosen.values())
+        self._kept = frozenset(handle for shard in chosen.values() for handle in shard.handles)
         missing = [worker for worker in range(self.shares.workers) if worker not in chosen and self._had_own(worker)]
         commit = Commit(
             self.number, self.step, self.name, tuple(chosen.values()), self._announced[CHIEF].metrics, tuple(missing)
         )
-        return [commit, *(order for handle in self.handles for order in self._useless(handle))]
+        return [commit, *(order for shard in self.shares.shards.values() for order in self._useless(shard))]
 
     def _had_own(self, worker: int) -> bool:
         """Whether it had, or may have had, something to write that only it has."""
         said = self._announced.get(worker)
         return said is None or said.own_bytes > 0
 
-    def _useless(self, handle: str) -> Orders:
+    def _useless(self, shard: Shard) -> Orders:
         """A share came, and so did all of its parts: what the commit does not name is removed."""
-        return [Discard(self.number, (handle,))] if handle and handle not in self._kept else []
+        handles = tuple(handle for handle in shard.handles if handle not in self._kept)
+        return [Discard(self.number, handles)] if handles else []
 
     # ---------------------------------------------------------------------------------------------------------- trouble
 

@@ -112,7 +112,14 @@ def _aborted_from(message: pb.Aborted) -> Aborted:
 
 
 def _verify_to(verify: Verify) -> pb.Verify:
-    return pb.Verify(round=verify.round, ordinal=verify.ordinal, name=verify.name, part=verify.part, parts=verify.parts)
+    return pb.Verify(
+        round=verify.round,
+        ordinal=verify.ordinal,
+        name=verify.name,
+        part=verify.part,
+        parts=verify.parts,
+        manifest_sha256=verify.manifest_sha256,
+    )
 
 
 def _verify_from(message: pb.Verify) -> Verify:
@@ -126,6 +133,7 @@ def _verify_from(message: pb.Verify) -> Verify:
         name=checks.name(message.name, "verify.name"),
         part=part,
         parts=parts,
+        manifest_sha256=checks.optional_name(message.manifest_sha256, "verify.manifest_sha256"),
     )
 
 

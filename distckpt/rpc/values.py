@@ -5,7 +5,18 @@
 
 from __future__ import annotations
 
-from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Slice, Split, TensorSpec
+from distckpt.model import (
+    Cause,
+    Checkpoint,
+    Entry,
+    Extent,
+    FileRecord,
+    Shard,
+    Slice,
+    Split,
+    StagedState,
+    TensorSpec,
+)
 from distckpt.protocol.messages import Sender
 from distckpt.rpc import checks
 from distckpt.rpc.checks import MalformedMessage
@@ -120,6 +131,7 @@ def shard_to(shard: Shard) -> pb.Shard:
         handle=shard.handle,
         size_bytes=shard.size_bytes,
         entries=[_entry_to(entry) for entry in shard.entries],
+        state=None if shard.state is None else _state_to(shard.state),
     )
 
 
@@ -132,6 +144,29 @@ def shard_from(message: pb.Shard) -> Shard:
         handle=handle,
         size_bytes=checks.count(message.size_bytes, "shard.size_bytes"),
         entries=tuple(_entry_from(entry) for entry in message.entries),
+        state=_state_from(message.state) if message.HasField("state") else None,
+    )
+
+
+def _state_to(state: StagedState) -> pb.StagedState:
+    return pb.StagedState(
+        world_size=state.world_size,
+        data_handle=state.data_handle,
+        data_bytes=state.data_bytes,
+        index_handle=state.index_handle,
+        index_bytes=state.index_bytes,
+        sha256=state.sha256,
+    )
+
+
+def _state_from(message: pb.StagedState) -> StagedState:
+    return StagedState(
+        world_size=checks.count(message.world_size, "state.world_size", least=1),
+        data_handle=checks.name(message.data_handle, "state.data_handle"),
+        data_bytes=checks.count(message.data_bytes, "state.data_bytes"),
+        index_handle=checks.name(message.index_handle, "state.index_handle"),
+        index_bytes=checks.count(message.index_bytes, "state.index_bytes"),
+        sha256=checks.name(message.sha256, "state.sha256"),
     )
 
 

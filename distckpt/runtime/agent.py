@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from distckpt.bundle.loader import Loader
 from distckpt.bundle.writer import write_share
+from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
-from distckpt.model import Cause, Shard
+from distckpt.model import Cause, Manifest, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -36,7 +37,8 @@ from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.observer import Observer, Tapped
 from distckpt.runtime.staging import discard_all
-from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, Ticket, WishTicket
+from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
+from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.agent")
@@ -120,16 +122,19 @@ class AgentRuntime:
         self._loop.post(events.WishMade(ticket.ordinal, wish))
         return ticket
 
-    def begin_save(self, request: SaveRequest, snapshot: Snapshot | None) -> SaveTicket:
+    def begin_save(
+        self, request: SaveRequest, snapshot: Snapshot | None, state: StateSnapshot | None = None
+    ) -> SaveTicket:
         """Announces a save. Without a snapshot, `ticket.decided` says when all workers are there and it may be
-        taken.
+        taken. `state` is what only this worker has.
         """
         what = f"the save of step {request.step}"
         with self._lock:
             ordinal = self._next_ordinal()
-            ticket = SaveTicket(
-                request, Ticket(ordinal, what, self._deadlines.save_s + self._deadlines.join_s + PATIENCE_S), snapshot
+            outcome: Ticket[Committed] = Ticket(
+                ordinal, what, self._deadlines.save_s + self._deadlines.join_s + PATIENCE_S
             )
+            ticket = SaveTicket(request, outcome, snapshot, state)
             self._saves[ordinal] = ticket
         self._loop.post(
             events.SaveRequested(
@@ -173,6 +178,10 @@ class AgentRuntime:
             ticket = self._restores[ordinal] = RestoreTicket(Ticket(ordinal, what, patience_s))
         self._loop.post(events.RestoreRequested(ordinal, selector))
         return ticket
+
+    def loader(self, name: str) -> Loader:
+        """Reads the checkpoint with the prefix `name`, on any thread."""
+        return Loader(self._storage, name, self._threads)
 
     def drain(self) -> None:
         """Waits until every save that was announced has its outcome, as long as the deadlines allow."""
@@ -265,6 +274,7 @@ class AgentRuntime:
             ticket.outcome.resolve(result)
         ticket.decided.set()
         if ticket.snapshot is None:
+            self._drop_state(ticket)
             del self._saves[ordinal]
 
     def _resolve_restore(self, ordinal: int, result: RestoreDecided | Cause) -> None:
@@ -283,8 +293,14 @@ class AgentRuntime:
         if ticket.snapshot is not None:
             ticket.snapshot.release()
             ticket.snapshot = None
+        self._drop_state(ticket)
         if ticket.outcome.done():
             del self._saves[ordinal]
+
+    def _drop_state(self, ticket: SaveTicket) -> None:
+        if ticket.state is not None:
+            ticket.state.release()
+            ticket.state = None
 
     def _stop_with(self, error: DistckptError | None) -> None:
         with self._lock:
@@ -316,13 +332,27 @@ class AgentRuntime:
 
     def _staged_shard(self, effect: effects.WriteShare) -> Shard:
         ticket = self._saves[effect.ordinal]
+        me = self._me
+        name = f"{effect.round:08d}-share-{effect.share:05d}-worker-{me.worker:05d}-{me.incarnation}"
+        shard = self._staged_share(effect, ticket, name)
+        if ticket.state is None or effect.share != me.worker:
+            return shard
+        world_size = len(effect.own_bytes)
+        try:
+            payloads = ticket.state.payloads()
+            state = stage_state(payloads, self._storage, me.generation, name, world_size, self._threads)
+        except BaseException:
+            discard_all(self._storage, shard.handles)
+            raise
+        return replace(shard, state=state)
+
+    def _staged_share(self, effect: effects.WriteShare, ticket: SaveTicket, name: str) -> Shard:
         assert ticket.snapshot is not None, "a share is written after the capture"
         worker = self._me.worker
         share = plan(ticket.request.specs, effect.own_bytes, effect.splits)[effect.share]
         payloads = ticket.snapshot.payloads(share.pieces, own=effect.share == worker)
         if not payloads:
             return Shard(worker, "", 0, ())
-        name = f"{effect.round:08d}-share-{effect.share:05d}-worker-{worker:05d}-{self._me.incarnation}"
         self._activity.begin(effect.round, sum(payload.data.size for payload in payloads))
         file = MeteredFile(self._storage.stage(self._me.generation, name), self._activity)
         try:
@@ -334,20 +364,23 @@ class AgentRuntime:
             raise
 
     def _verify_part(self, effect: effects.VerifyPart) -> None:
-        loader = Loader(self._storage, effect.name, self._threads)
+        loader = self.loader(effect.name)
         try:
-            faults = loader.verify(effect.part, effect.parts)
+            manifest, chain = read_manifest(self._storage, effect.name, effect.manifest_sha256)
+            found = loader.verify(effect.part, effect.parts)
+            found += verify_states(self._storage, manifest, effect.part, effect.parts, self._threads)
+            faults = list(dict.fromkeys([*chain, *found]))
         except (DistckptError, OSError) as error:
             self._loop.post(events.VerifyFailed(effect.round, cause_of(error, self._me.worker)))
             return
-        self._keep(effect.ordinal, loader)
+        self._keep(effect.ordinal, loader, manifest)
         told = "; ".join(str(fault) for fault in faults[:FAULTS_TOLD_MAX])
         more = f"; and {len(faults) - FAULTS_TOLD_MAX} more" if len(faults) > FAULTS_TOLD_MAX else ""
         self._loop.post(events.VerifyDone(effect.round, effect.name, told + more if faults else None))
 
-    def _keep(self, ordinal: int, loader: Loader) -> None:
+    def _keep(self, ordinal: int, loader: Loader, manifest: Manifest | None) -> None:
         """What was read of the candidate is there for the restore; nothing of the one before it."""
         with self._lock:
             ticket = self._restores.get(ordinal)
             if ticket is not None:
-                ticket.loader = loader
+                ticket.loader, ticket.manifest = loader, manifest

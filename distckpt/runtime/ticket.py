@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.errors import DistckptError, OutcomeUnknown
-from distckpt.model import Piece, TensorSpec
+from distckpt.model import Manifest, Piece, TensorSpec
 from distckpt.protocol.messages import Committed, RestoreDecided, WishOver
 
 Result = TypeVar("Result")
@@ -24,6 +24,16 @@ class Snapshot(Protocol):
 
     def payloads(self, pieces: Iterable[Piece], *, own: bool) -> list[Payload]:
         """The bytes of `pieces` of the replicated tensors and, if `own`, of all that only this worker has."""
+
+    def release(self) -> None:
+        """Lets go of the tensors. Allowed twice."""
+
+
+class StateSnapshot(Protocol):
+    """What only this worker has, captured at one step, as `tensors/` makes it."""
+
+    def payloads(self) -> list[Payload]:
+        """The bytes of all of it."""
 
     def release(self) -> None:
         """Lets go of the tensors. Allowed twice."""
@@ -92,7 +102,7 @@ class Ticket(Generic[Result]):
 
 @dataclass(slots=True, eq=False)
 class SaveTicket:
-    """A save: its request, its snapshot once captured, and its outcome.
+    """A save: its request, its snapshot once captured, and its outcome; `state` is what only this worker has.
 
     `decided` is set by the decision, or by the end where that comes first. `written_bytes` is this worker's share,
     `blocked_s` how long the training thread was held.
@@ -101,6 +111,7 @@ class SaveTicket:
     request: SaveRequest
     outcome: Ticket[Committed]
     snapshot: Snapshot | None
+    state: StateSnapshot | None = None
     decided: threading.Event = field(default_factory=threading.Event)
     written_bytes: int = 0
     blocked_s: float = 0.0
@@ -111,7 +122,10 @@ WishTicket = Ticket[WishOver]
 
 @dataclass(slots=True, eq=False)
 class RestoreTicket:
-    """A restore and its outcome. `loader` holds what this worker read of the last candidate to verify it."""
+    """A restore and its outcome. `loader` holds what this worker read of the last candidate to verify it; `manifest` is
+    that candidate's, None where plain TensorFlow wrote it.
+    """
 
     outcome: Ticket[RestoreDecided]
     loader: Loader | None = None
+    manifest: Manifest | None = None

@@ -214,6 +214,16 @@ def read_variables(handles: Sequence[Any], dtypes: Sequence[int]) -> list[Any]:
     return values
 
 
+# ------------------------------------------------------------------------------------------------------------ iterators
+
+
+def local_iterators(iterator: Any) -> list[Any]:
+    """What a DistributedIterator iterates over on this worker: one for each of its replicas, or one that feeds all
+    (distribute/input_lib.py).
+    """
+    return [each._iterator for each in iterator._iterators]  # noqa: SLF001 - no public way
+
+
 # ---------------------------------------------------------------------------------------------------- registered savers
 
 

@@ -20,12 +20,17 @@ class Layout:
     """What all workers hold alike.
 
     `replicated`: sorted by name, the same on all workers if their models are; never has a `part`. `digest` is theirs.
-    `needs_collectives`: capturing it runs collectives, so all workers must capture, at the same step, or none.
+    `collective` are the names of those that are read by a collective: all workers must capture, at the same step, or
+    none.
     """
 
     replicated: tuple[TensorSpec, ...]
     digest: str
-    needs_collectives: bool
+    collective: tuple[str, ...]
+
+    @property
+    def needs_collectives(self) -> bool:
+        return bool(self.collective)
 
 
 def fixed_spec(name: str, dtype: Any, shape: Iterable[int]) -> TensorSpec:

@@ -113,9 +113,9 @@ class Source:
         present = [read for read in tracked.replicated if read.key in tensors]
         specs = [read.spec or fixed_spec(read.key, read.dtype, tensors[read.key].shape.as_list()) for read in present]
         specs += [item.spec for item in tracked.aggregated]
-        collectives = bool(tracked.aggregated) and self._place.world_size > 1
+        collective = tuple(item.key for item in tracked.aggregated) if self._place.world_size > 1 else ()
         replicated = tuple(sorted(specs, key=_name))
-        layout = Layout(replicated, specs_digest(replicated), collectives)
+        layout = Layout(replicated, specs_digest(replicated), collective)
         settled = all(read.spec is not None and read.key in tensors for read in tracked.replicated)
         self._layout = layout if settled else None
         return layout

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from distckpt.journal.records import Process
 from distckpt.model import Shard
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import KeepLatest
+from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.posix import PosixStorage
 
 WORKERS = 2
@@ -36,15 +38,21 @@ class Job:
         self._storage = storage
         self.committer = Committer(storage, journal, "digits", KeepLatest(max_to_keep), 0.0)
 
-    def save(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
-        shards = tuple(self._share(step, worker) for worker in range(WORKERS))
+    def save(self, step: int, metrics: Mapping[str, float] | None = None, states: Collection[int] = ()) -> None:
+        """`states` are the workers that have a state of their own."""
+        shards = tuple(self._share(step, worker, own=worker in states) for worker in range(WORKERS))
         self.committer.commit(Commit(step, step, f"ckpt-{step}", shards, metrics or {}))
 
-    def _share(self, step: int, worker: int) -> Shard:
+    def _share(self, step: int, worker: int, *, own: bool) -> Shard:
         values = np.full(VALUES, step, np.float32).view(np.uint8)
         file = self._storage.stage(self.committer.journal.state.generation, f"{step}-{worker}")
         entries, size = write_share([Payload(f"layer-{worker}", FLOAT32, (VALUES,), values)], file, threads=1)
-        return Shard(worker, file.seal(), size, entries)
+        shard = Shard(worker, file.seal(), size, entries)
+        if not own:
+            return shard
+        payload = Payload("iterator", FLOAT32, (VALUES,), values)
+        generation = self.committer.journal.state.generation
+        return replace(shard, state=stage_state([payload], self._storage, generation, f"{step}-{worker}", WORKERS, 1))
 
 
 @pytest.fixture

@@ -80,6 +80,21 @@ def test_show_names_every_file_its_writer_and_every_tensor(distckpt: Command, jo
     assert ["layer-1", "float32", "1000", "4,000", "1"] in lines
 
 
+def test_what_only_one_worker_has_is_shown_as_that_and_counts_as_no_data_file(distckpt: Command, job: Any) -> None:
+    job.save(100, states=[1])
+    lines = [line.split() for line in distckpt("show", job.directory, 100).stdout.splitlines()]
+    assert ["worker", "states", "1", "of", "2", "workers"] in lines
+    name = "ckpt-100.worker-00001-of-00002"
+    assert [f"{name}.data-00000-of-00001", "4,000", "worker", "1,", "its", "own", "state"] in lines
+    found = json.loads(distckpt("show", job.directory, 100, "--json").stdout)
+    assert found["worker_states"] == {"1": name}
+    assert found["tensor_bytes"] == 8000
+    row = distckpt("ls", job.directory).stdout.splitlines()[1].split()
+    assert "2" in row, "data files"
+    assert "3" not in row
+    assert distckpt("verify", job.directory).returncode == 0
+
+
 def test_show_as_json_says_where_each_tensor_stands(distckpt: Command, job: Any) -> None:
     job.save(100)
     found = json.loads(distckpt("show", job.directory, 100, "--json").stdout)

@@ -3,7 +3,7 @@
 import pytest
 from staged.stage import DEADLINES, GENERATION, JOB, Stage
 
-from distckpt.model import Cause, Shard, TensorSpec
+from distckpt.model import Cause, Shard, StagedState, TensorSpec
 from distckpt.protocol import events
 from distckpt.protocol.messages import (
     AgentEnvelope,
@@ -220,6 +220,34 @@ def test_a_repeated_shard_of_a_committed_round_is_never_discarded() -> None:
     stage.say(1, Written(1, 1, Shard(1, "1/1-1", 8, ())))
     assert stage.discarded == []
     assert stage.log[-1].startswith("c -> 1  Committed(round=1")
+
+
+@pytest.mark.parametrize("handle", ["1/late", ""])
+def test_a_workers_own_state_is_discarded_with_its_late_shard(handle: str) -> None:
+    stage = Stage(2).start_all()
+    stage.save(0)
+    stage.save(1)
+    stage.say(0, Failed(1, 1, Cause("WriteFailed", "worker 0: EIO", 0)))
+    stage.say(1, Written(1, 1, Shard(1, handle, 8, (), StagedState(2, "1/state", 8, "1/state-index", 8, "00"))))
+    assert stage.discarded == [*([handle] if handle else []), "1/state", "1/state-index"]
+
+
+def test_a_workers_own_state_that_was_handed_in_is_discarded_with_the_round_and_never_after_its_commit() -> None:
+    written = Written(1, 1, Shard(1, "1/share", 8, (), StagedState(2, "1/state", 8, "1/state-index", 8, "00")))
+    stage = Stage(2).start_all()
+    stage.save(0)
+    stage.save(1)
+    stage.say(1, written)
+    stage.write(0)
+    stage.commit()
+    stage.say(1, written)
+    assert stage.discarded == []
+    stage = Stage(2).start_all()
+    stage.save(0)
+    stage.save(1)
+    stage.say(1, written)
+    stage.say(0, Failed(1, 1, Cause("WriteFailed", "worker 0: EIO", 0)))
+    assert stage.discarded == ["1/share", "1/state", "1/state-index"]
 
 
 def test_a_shard_of_an_earlier_round_does_not_count_in_the_open_one() -> None:

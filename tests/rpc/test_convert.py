@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Split, TensorSpec
+from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Split, StagedState, TensorSpec
 from distckpt.protocol import messages as m
 from distckpt.rpc import agent_messages, convert, coordinator_messages
 from distckpt.rpc.checks import NAME_CHARS_MAX, TEXT_CHARS_MAX, WORKER_MAX, MalformedMessage
@@ -68,8 +68,9 @@ entry = with_part(
         part,
     )
 )
-shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(tuple)) | st.builds(
-    Shard, worker, st.just(""), st.just(0), st.just(())
+state = st.none() | st.builds(StagedState, positive, name, natural, name, natural, name)
+shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(tuple), state) | st.builds(
+    Shard, worker, st.just(""), st.just(0), st.just(()), state
 )
 stall = st.builds(m.Stall, positive, natural, st.floats(allow_nan=False, allow_infinity=False))
 activity = st.builds(m.Activity, natural, natural, natural, st.lists(stall, max_size=m.STALLS_MAX).map(tuple))
@@ -104,7 +105,7 @@ COORDINATOR = {
     m.Describe: st.builds(m.Describe, natural, natural),
     m.Committed: st.builds(m.Committed, natural, natural, checkpoint, st.lists(name, max_size=3).map(tuple)),
     m.Aborted: st.builds(m.Aborted, natural, natural, cause),
-    m.Verify: st.builds(m.Verify, natural, natural, name, st.integers(0, 9), st.integers(10, 2**63 - 1)),
+    m.Verify: st.builds(m.Verify, natural, natural, name, st.integers(0, 9), st.integers(10, 2**63 - 1), text),
     m.RestoreDecided: st.builds(
         m.RestoreDecided, natural, natural, st.none() | name, st.lists(name, max_size=3).map(tuple)
     ),

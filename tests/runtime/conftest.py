@@ -56,6 +56,21 @@ class ArraySnapshot:
         self.released = True
 
 
+class ArrayState:
+    """What only one worker has, made of arrays."""
+
+    def __init__(self, arrays: Model) -> None:
+        self._arrays = {name: array.copy() for name, array in arrays.items()}
+        self.own_bytes = sum(array.nbytes for array in arrays.values())
+        self.released = False
+
+    def payloads(self) -> list[Payload]:
+        return [_payload(name, array, None) for name, array in self._arrays.items()]
+
+    def release(self) -> None:
+        self.released = True
+
+
 def _payload(name: str, array: NDArray[np.float32], rows: Extent | None) -> Payload:
     part = None
     data = array
@@ -100,11 +115,20 @@ class Worker:
     index: int
     commits: list[str] = field(default_factory=list)
 
-    def save(self, step: int, model: Model, *, own: Model | None = None, name: str | None = None) -> SaveTicket:
+    def save(
+        self,
+        step: int,
+        model: Model,
+        *,
+        own: Model | None = None,
+        name: str | None = None,
+        state: ArrayState | None = None,
+    ) -> SaveTicket:
         snapshot = ArraySnapshot(model, own or {})
         specs = specs_of(model)
-        request = SaveRequest(step, name or f"ckpt-{step}", specs, specs_digest(specs), snapshot.own_bytes, {})
-        return self.session.agent.begin_save(request, snapshot)
+        own_bytes = snapshot.own_bytes + (state.own_bytes if state else 0)
+        request = SaveRequest(step, name or f"ckpt-{step}", specs, specs_digest(specs), own_bytes, {})
+        return self.session.agent.begin_save(request, snapshot, state)
 
 
 class Job:
@@ -193,3 +217,11 @@ def model() -> Model:
     rng = np.random.default_rng(1)
     sizes = {"embedding": (4000, 64), "kernel": (256, 256), "bias": (256,), "scale": ()}
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in sizes.items()}
+
+
+@pytest.fixture
+def state_of() -> Callable[[float], ArrayState]:
+    """What only one worker has: arrays full of a value."""
+    return lambda value: ArrayState(
+        {"iterator": np.full(1000, value, np.float32), "rng": np.full(3, value, np.float32)}
+    )

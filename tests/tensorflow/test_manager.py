@@ -352,7 +352,7 @@ def test_after_closing_a_save_says_so(training: Training) -> None:
     ("arguments", "word"),
     [
         ({"max_to_keep": 0}, "max_to_keep"),
-        ({"worker_state": tf.train.Checkpoint()}, "worker_state"),
+        ({"worker_state": tf.Variable(0)}, "worker_state"),
         ({"preemption": True}, "preemption"),
         ({"checkpoint_interval": 2}, "step_counter"),
     ],

@@ -302,18 +302,20 @@ class Aborted(_message.Message):
     def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class Verify(_message.Message):
-    __slots__ = ("round", "ordinal", "name", "part", "parts")
+    __slots__ = ("round", "ordinal", "name", "part", "parts", "manifest_sha256")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ORDINAL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     round: int
     ordinal: int
     name: str
     part: int
     parts: int
-    def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., name: _Optional[str] = ..., part: _Optional[int] = ..., parts: _Optional[int] = ...) -> None: ...
+    manifest_sha256: str
+    def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., name: _Optional[str] = ..., part: _Optional[int] = ..., parts: _Optional[int] = ..., manifest_sha256: _Optional[str] = ...) -> None: ...
 
 class RestoreDecided(_message.Message):
     __slots__ = ("round", "ordinal", "name", "quarantined")
@@ -444,16 +446,34 @@ class Split(_message.Message):
     def __init__(self, share: _Optional[int] = ..., writers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Shard(_message.Message):
-    __slots__ = ("worker", "handle", "size_bytes", "entries")
+    __slots__ = ("worker", "handle", "size_bytes", "entries", "state")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     worker: int
     handle: str
     size_bytes: int
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, worker: _Optional[int] = ..., handle: _Optional[str] = ..., size_bytes: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    state: StagedState
+    def __init__(self, worker: _Optional[int] = ..., handle: _Optional[str] = ..., size_bytes: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., state: _Optional[_Union[StagedState, _Mapping]] = ...) -> None: ...
+
+class StagedState(_message.Message):
+    __slots__ = ("world_size", "data_handle", "data_bytes", "index_handle", "index_bytes", "sha256")
+    WORLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    DATA_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INDEX_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    world_size: int
+    data_handle: str
+    data_bytes: int
+    index_handle: str
+    index_bytes: int
+    sha256: str
+    def __init__(self, world_size: _Optional[int] = ..., data_handle: _Optional[str] = ..., data_bytes: _Optional[int] = ..., index_handle: _Optional[str] = ..., index_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class FileRecord(_message.Message):
     __slots__ = ("name", "size_bytes", "handle")

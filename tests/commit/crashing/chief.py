@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
-from distckpt.model import Shard
+from distckpt.model import Shard, StagedState
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import KeepLatest, Preservation
+from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import Storage
 
 DT_FLOAT = 1
@@ -33,10 +34,18 @@ class Chief:
     committer: Committer
     rounds: int = 0
 
-    def commit(self, step: int, value: float, workers: int = 2, name: str | None = None) -> tuple[str, ...]:
-        """Commits tensors full of `value`, one of each worker; returns what was retired."""
+    def commit(
+        self, step: int, value: float, workers: int = 2, name: str | None = None, states: tuple[int, ...] = ()
+    ) -> tuple[str, ...]:
+        """Commits tensors full of `value`, one of each worker; returns what was retired. `states` are the workers that
+        have a state of their own.
+        """
         self.rounds += 1
         shards = tuple(self._shard(worker, value) for worker in range(workers))
+        shards = tuple(
+            replace(shard, state=self._state(shard.worker, value, workers)) if shard.worker in states else shard
+            for shard in shards
+        )
         request = Commit(self.rounds, step, name or f"ckpt-{step}", shards, {})
         return self.committer.commit(request)[1]
 
@@ -45,6 +54,11 @@ class Chief:
         file = self.storage.stage(self.journal.state.generation, f"{self.rounds}-{worker}")
         entries, size = write_share([Payload(f"tensor-{worker}", DT_FLOAT, (100,), data)], file, threads=1)
         return Shard(worker, file.seal(), size, entries)
+
+    def _state(self, worker: int, value: float, workers: int) -> StagedState:
+        payload = Payload("own", DT_FLOAT, (10,), np.full(10, value + worker, np.float32).view(np.uint8))
+        name = f"{self.rounds}-{worker}"
+        return stage_state([payload], self.storage, self.journal.state.generation, name, workers, 1)
 
 
 def start(
