@@ -31,7 +31,7 @@ class SessionSource:
         """Nothing: what is in the graph may not be initialized yet."""
 
     def layout(self) -> Layout:
-        return Layout((), specs_digest(()), needs_collectives=False)
+        return Layout((), specs_digest(()), collective=())
 
     def capture(self, *, looked: bool = False) -> Snapshot:  # noqa: ARG002 - as the other source
         """What `checkpoint.write` writes. Raises what it raises, and ConfigurationError without a session."""

@@ -1,6 +1,6 @@
 """`worker_state=`: each kind of state a worker can have, through `distckpt.CheckpointManager` on one worker.
 
-Several workers: tests/runtime/test_worker_state.py.
+Several workers: tests/runtime/test_worker_state.py, and as real processes tests/faults/test_exact_resume.py.
 """
 
 from __future__ import annotations
