@@ -470,16 +470,17 @@ def _open(
 ) -> Session:
     """One session more: the n-th of each worker meets the n-th of the others, on a board of their own."""
     board = cluster.ClusterBoard()
+    policy = Sparing(retention, others, inherited)
     return open_session(
         directory,
         place,
         board,
-        Sparing(retention, others, inherited),
+        policy,
         options,
         on_commit,
         preservation=preservation,
         clock=internals.now,
-        observer=Observatory(options, retention, scalar_writer(options.tensorboard)) if place.is_chief else None,
+        observer=Observatory(options, policy, scalar_writer(options.tensorboard)) if place.is_chief else None,
     )
 
 

@@ -5,7 +5,8 @@ https://prometheus.io/docs/practices/naming/ . What each one means for an operat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -13,16 +14,16 @@ from prometheus_client.registry import Collector
 
 from distckpt import __version__
 from distckpt.observe import happenings as h
-from distckpt.observe.picture import Picture
+from distckpt.observe.chronicle import Chronicle
 from distckpt.runtime.observer import Opening
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 class Metrics:
-    """`registry` is what a scrape collects. `hear` takes what happens; `picture` is asked at each scrape."""
+    """`registry` is what a scrape collects. `hear` takes what happens; `chronicle` is asked at each scrape."""
 
-    def __init__(self, opening: Opening, picture: Callable[[], Picture]) -> None:
+    def __init__(self, opening: Opening, chronicle: Chronicle) -> None:
         self.registry = registry = CollectorRegistry()
         about = {"training_job": opening.job, "version": __version__}
         Gauge("distckpt_info", "The job, and distckpt's version.", list(about), registry=registry).labels(**about).set(
@@ -57,7 +58,7 @@ class Metrics:
         self._last_at = Gauge("distckpt_last_commit_timestamp_seconds", "Of the newest checkpoint.", registry=registry)
         self._last_step = Gauge("distckpt_last_commit_step", "Of the newest checkpoint.", registry=registry)
         self._last_bytes = Gauge("distckpt_last_commit_bytes", "Of the newest checkpoint.", registry=registry)
-        registry.register(_Now(opening.world_size, picture))
+        registry.register(_Now(opening.world_size, chronicle))
         if opening.checkpoints:
             newest = opening.checkpoints[-1]
             self._commit(newest.timestamp, newest.step, newest.size_bytes)
@@ -104,19 +105,19 @@ class Metrics:
 
 
 class _Now(Collector):
-    """What is looked up at each scrape."""
+    """What is looked up at each scrape; from memory."""
 
-    def __init__(self, world_size: int, picture: Callable[[], Picture]) -> None:
+    def __init__(self, world_size: int, chronicle: Chronicle) -> None:
         self._world_size = world_size
-        self._picture = picture
+        self._chronicle = chronicle
 
     def collect(self) -> Iterator[Metric]:
-        picture = self._picture()
+        picture = self._chronicle.picture(time.monotonic(), time.time())
         alive = sum(worker.presence == "present" for worker in picture.workers)
         in_flight = float(picture.in_flight is not None)
         yield GaugeMetricFamily("distckpt_world_size", "Workers that the job has.", self._world_size)
         yield GaugeMetricFamily("distckpt_workers_alive", "Workers that are there.", alive)
-        yield GaugeMetricFamily("distckpt_checkpoints", "Checkpoints that exist.", len(picture.checkpoints))
+        yield GaugeMetricFamily("distckpt_checkpoints", "Checkpoints that exist.", len(self._chronicle.checkpoints))
         yield GaugeMetricFamily("distckpt_save_in_flight", "1 while a save is in flight, else 0.", in_flight)
         steps = GaugeMetricFamily("distckpt_worker_step", "The last training step of each.", labels=["worker"])
         for worker in picture.workers:

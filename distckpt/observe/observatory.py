@@ -57,7 +57,7 @@ class Observatory:
         self._chronicle = Chronicle(opening, self._tell)
         self._hearers = [record]
         if self.options.metrics is not None:
-            self._serve_metrics(opening, self.options.metrics)
+            self._serve_metrics(Metrics(opening, self._chronicle), self.options.metrics)
         if self.options.dashboard is not False:
             self._serve_dashboard(opening)
         if self.scalars is not None:
@@ -84,8 +84,7 @@ class Observatory:
     def picture_json(self) -> bytes:
         return encode(self.picture())
 
-    def _serve_metrics(self, opening: Opening, address: str) -> None:
-        metrics = Metrics(opening, self.picture)
+    def _serve_metrics(self, metrics: Metrics, address: str) -> None:
         self._hearers.append(metrics.hear)
         try:
             self._closing.callback(serve_metrics(metrics.registry, address))

@@ -9,7 +9,7 @@ from distckpt.errors import CorruptJournal, StorageError
 from distckpt.journal.leases import LEASES, Lease, decode_lease
 from distckpt.model import Checkpoint
 from distckpt.observe.picture import CheckpointView
-from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest, Policy
+from distckpt.protocol.retention import AnyOf, KeepBest, KeepChosen, KeepEvery, KeepLatest, Policy, Sparing
 from distckpt.storage.interface import Storage
 
 
@@ -34,6 +34,10 @@ def kept_checkpoints(
     for words, names in _told(policy, active):
         for name in names:
             reasons[name].append(words)
+    functions = " or ".join(_functions(policy))
+    for each in active:
+        if functions and not reasons[each.name]:
+            reasons[each.name].append(f"left by {functions}")
     return tuple(_view(each, reasons[each.name], leases, newest=each is checkpoints[-1]) for each in checkpoints)
 
 
@@ -42,7 +46,7 @@ def _told(policy: Policy | None, active: Sequence[Checkpoint]) -> Iterator[tuple
         case KeepLatest(n=None):
             yield "all are kept", policy.kept(active)
         case KeepLatest(n=n):
-            yield f"one of the last {n}", policy.kept(active)
+            yield "the last" if n == 1 else f"one of the last {n}", policy.kept(active)
         case KeepBest(metric, mode, n):
             which = "the best" if n == 1 else f"one of the {n} best"
             yield f"{which} by {metric} ({mode})", policy.kept(active)
@@ -51,6 +55,22 @@ def _told(policy: Policy | None, active: Sequence[Checkpoint]) -> Iterator[tuple
         case AnyOf(policies):
             for each in policies:
                 yield from _told(each, active)
+        case Sparing(inner):
+            spared = policy.spared(active)
+            yield "of another CheckpointManager", spared
+            yield from _told(inner, [each for each in active if each.name not in spared])
+
+
+def _functions(policy: Policy | None) -> Iterator[str]:
+    """The functions of the user's own in a policy. They are not called: that is the committing thread's to do, once."""
+    match policy:
+        case KeepChosen(choose):
+            yield getattr(choose, "__name__", type(choose).__name__)
+        case AnyOf(policies):
+            for each in policies:
+                yield from _functions(each)
+        case Sparing(inner):
+            yield from _functions(inner)
 
 
 def _view(checkpoint: Checkpoint, told: list[str], leases: Iterable[Lease], *, newest: bool) -> CheckpointView:

@@ -120,9 +120,13 @@ class Sparing:
     others: frozenset[str]
     inherited: frozenset[str]
 
-    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+    def spared(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        """Those of other managers."""
         theirs = {each.name for each in checkpoints if each.name.rstrip("0123456789") in self.others}
-        spared = theirs - self.inherited
+        return theirs - self.inherited
+
+    def kept(self, checkpoints: Sequence[Checkpoint]) -> set[str]:
+        spared = self.spared(checkpoints)
         return spared | self.policy.kept([each for each in checkpoints if each.name not in spared])
 
 

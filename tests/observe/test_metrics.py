@@ -30,7 +30,7 @@ def job(watch: Watch) -> Any:
 
 @pytest.fixture
 def metrics(job: Any) -> Metrics:
-    made = Metrics(job.opening, job.picture)
+    made = Metrics(job.opening, job.chronicle)
     for happening in job.take():
         made.hear(happening)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from distckpt.journal.holding import Holder
 from distckpt.model import Checkpoint
 from distckpt.observe.retained import kept_checkpoints, leases_in
-from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest, Policy, select_retired
+from distckpt.protocol.retention import (
+    AnyOf,
+    KeepBest,
+    KeepEvery,
+    KeepLatest,
+    Policy,
+    Sparing,
+    policy_from,
+    select_retired,
+)
 from distckpt.storage.posix import PosixStorage
 
 MADE = [
@@ -35,6 +45,30 @@ def test_every_reason_is_named() -> None:
         ("one of the last 2",),
         ("the newest", "one of the last 2", "one every 20 steps"),
     ]
+
+
+def test_a_function_of_the_user_s_is_named_and_never_called() -> None:
+    def choose_wisely(_: Any) -> Any:
+        raise AssertionError("retention calls it, once for each commit")
+
+    policy = policy_from(choose_wisely)
+    assert [view.kept for view in kept_checkpoints(MADE, policy, ())] == [
+        ("preserved for good",),
+        ("left by choose_wisely",),
+        ("left by choose_wisely",),
+        ("the newest", "left by choose_wisely"),
+    ]
+    both = kept_checkpoints(MADE, AnyOf(KeepLatest(2), choose_wisely), ())
+    assert [view.kept for view in both[1:3]] == [("left by choose_wisely",), ("one of the last 2",)]
+
+
+def test_what_another_manager_wrote_is_its_own() -> None:
+    policy = Sparing(KeepLatest(1), frozenset({"ckpt-"}), frozenset({"ckpt-20"}))
+    mine = [*MADE, Checkpoint("best-1", 1, 50.0, 1)]
+    views = {view.name: view.kept for view in kept_checkpoints(mine, policy, ())}
+    assert views["ckpt-30"] == views["ckpt-40"] == ("of another CheckpointManager",)
+    assert views["ckpt-20"] == ()
+    assert views["best-1"] == ("the newest", "the last")
 
 
 @settings(deadline=None)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import distckpt
 from distckpt.errors import ConfigurationError
+from distckpt.observe.looking import Looker
 
 
 def drawn(directory: Path) -> dict[tuple[str, int], float]:
@@ -50,3 +51,18 @@ def test_each_save_is_drawn_at_its_step(tmp_path: Path, checkpoint: Any, target:
 def test_an_address_that_is_none_is_refused_before_anything_runs(option: str) -> None:
     with pytest.raises(ConfigurationError, match=option):
         distckpt.Options(**{option: "9480"})
+
+
+def test_the_reasons_are_those_of_the_manager_s_own_retention(tmp_path: Path, checkpoint: Any) -> None:
+    first = distckpt.CheckpointManager(checkpoint, tmp_path, 2, checkpoint_name="first")
+    with first, distckpt.CheckpointManager(checkpoint, tmp_path, 1, checkpoint_name="second") as second:
+        for number in (1, 2):
+            first.save(checkpoint_number=number)
+        second.save(checkpoint_number=3)
+        with Looker(str(tmp_path)) as looker:
+            kept = {each.name: each.kept for each in looker.look().checkpoints}
+    assert kept == {
+        "first-1": ("of another CheckpointManager",),
+        "first-2": ("of another CheckpointManager",),
+        "second-3": ("the newest", "the last"),
+    }
