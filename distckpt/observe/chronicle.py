@@ -58,7 +58,7 @@ class Chronicle:
         with self._lock:
             happened = list(
                 chain(
-                    self._see_workers(event, now),
+                    self._see_workers(event, effected, now),
                     self._see_round(event, effected, now),
                     self._see_checkpoints(event, effected, now),
                     self._see_fence(effected, now),
@@ -98,14 +98,26 @@ class Chronicle:
 
     # --------------------------------------------------------------------------------------------------------- workers
 
-    def _see_workers(self, event: events.CoordinatorEvent, now: float) -> Iterator[Happening]:
-        concerned = self._workers
-        if isinstance(event, events.Received):  # a message changes its sender alone, if that is a worker of this job
-            concerned = concerned[event.envelope.sender.worker :][:1]
-        for follow in concerned:
+    def _see_workers(
+        self, event: events.CoordinatorEvent, effected: Sequence[effects.CoordinatorEffect], now: float
+    ) -> Iterator[Happening]:
+        for follow in self._concerned(event, effected):
             yield from follow.see(self._coordinator.members.of(follow.worker), now)
             if isinstance(event, events.Received) and event.envelope.sender.incarnation == follow.incarnation:
                 yield from self._hear(follow, event.envelope.message, now)
+
+    def _concerned(
+        self, event: events.CoordinatorEvent, effected: Sequence[effects.CoordinatorEffect]
+    ) -> Sequence[Follow]:
+        """Whom `event` may have changed: with thousands of workers, not all can be looked at after every message."""
+        match event:
+            case events.Received(envelope):
+                return self._workers[envelope.sender.worker : envelope.sender.worker + 1]
+            case events.ProbeResult(worker=worker) | events.Disconnected(worker=worker):
+                return self._workers[worker : worker + 1]
+            case events.Tick() if effected:  # who is found to be lost is told of
+                return self._workers
+        return ()
 
     def _hear(self, follow: Follow, message: messages.AgentMessage, now: float) -> Iterator[Happening]:
         follow.heard_at = now

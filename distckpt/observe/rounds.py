@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
 
 from distckpt.model import Cause, Checkpoint
 from distckpt.observe.happenings import (
@@ -21,6 +23,8 @@ from distckpt.observe.picture import PartView, Phase, RestoreView, SaveView
 from distckpt.protocol.messages import Activity
 from distckpt.protocol.save_round import SaveRound, SaveState
 from distckpt.protocol.shares import Shares
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class SaveFollow:
     ended_at: float | None = None
     ending: Ending | None = None
     parts: dict[int, _Part] = field(default_factory=dict)
-    shares_seen: set[int] = field(default_factory=set)
+    came: int = 0
+    shards_seen: int = 0
     splits_seen: int = 0
 
     def opened(self) -> SaveOpened:
@@ -77,9 +82,9 @@ class SaveFollow:
 
     def see(self, round_: SaveRound, now: float) -> Iterator[Happening]:
         """What has changed in the open round."""
-        for worker in round_.ordinals:
-            if worker not in self.parts:
-                self.parts[worker] = _Part(now)
+        for worker in _added(round_.ordinals, self.came):
+            self.parts.setdefault(worker, _Part(now)).came_at = now  # it may have been done without before it came
+        self.came = len(round_.ordinals)
         if self.agreed_at is None and round_.state in (SaveState.WRITING, SaveState.COMMITTING):
             self.agreed_at = now
             yield SaveAgreed(self.number, self.step, now - self.opened_at)
@@ -96,7 +101,7 @@ class SaveFollow:
             self.parts.setdefault(worker, _Part(None)).given_up_at = now
             yield ShareGivenUp(self.number, self.step, worker, split.writers)
         self.splits_seen = len(shares.splits)
-        for number in shares.shards.keys() - self.shares_seen:
+        for number in _added(shares.shards, self.shards_seen):
             shard = shares.shards[number]
             part = self.parts[shard.worker]
             part.written_at = now
@@ -105,7 +110,7 @@ class SaveFollow:
             else:
                 part.extra_bytes += shard.size_bytes
             yield ShareWritten(self.number, self.step, shard.worker, shard.size_bytes, seconds)
-        self.shares_seen.update(shares.shards)
+        self.shards_seen = len(shares.shards)
 
     def hear(self, worker: int, activity: Activity) -> None:
         """Takes a heartbeat's word of how far the share is."""
@@ -189,6 +194,11 @@ class RestoreFollow:
             name="" if ending is None else ending.restored or "",
             cause="" if ending is None or ending.cause is None else ending.cause.kind,
         )
+
+
+def _added(mapping: dict[int, Value], seen: int) -> list[int]:
+    """The keys that were added after the first `seen`: nothing is ever taken out, and those before are many."""
+    return list(islice(reversed(mapping), len(mapping) - seen))[::-1]
 
 
 def _shift(at: float | None, epoch: float) -> float | None:

@@ -162,6 +162,23 @@ def test_a_worker_that_a_save_is_done_without_is_named_and_so_are_those_who_writ
     ]
 
 
+def test_who_comes_to_a_save_after_it_was_done_without_is_shown_as_both(watch: Watch) -> None:
+    job = watch(3)
+    job.stage.cut = {2}
+    job.stage.save(0)
+    job.stage.save(1)
+    job.stage.wait(20.0)
+    (given_up,) = job.take(h.ShareGivenUp)
+    assert given_up.worker == 2
+    assert job.picture().in_flight.parts[2].came_at is None
+    job.stage.cut = set()
+    job.stage.wait(1.0)
+    job.stage.save(2)
+    part = job.picture().in_flight.parts[2]
+    assert part.came_at == 1_000_021.0
+    assert part.given_up_at < part.came_at
+
+
 def test_a_stall_counts_once_though_every_heartbeat_repeats_it(watch: Watch) -> None:
     job = watch()
     job.stage.save(0)
