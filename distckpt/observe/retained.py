@@ -9,7 +9,7 @@ from distckpt.errors import CorruptJournal, StorageError
 from distckpt.journal.leases import LEASES, Lease, decode_lease
 from distckpt.model import Checkpoint
 from distckpt.observe.picture import CheckpointView
-from distckpt.protocol.retention import AnyOf, KeepBest, KeepChosen, KeepEvery, KeepLatest, Policy, Sparing
+from distckpt.protocol.retention import AnyOf, KeepBest, KeepChosen, KeepEvery, KeepLatest, Policy, Sparing, policy_from
 from distckpt.storage.interface import Storage
 
 
@@ -54,7 +54,7 @@ def _told(policy: Policy | None, active: Sequence[Checkpoint]) -> Iterator[tuple
             yield f"one every {steps} steps" if steps else f"one every {seconds:g} s", policy.kept(active)
         case AnyOf(policies):
             for each in policies:
-                yield from _told(each, active)
+                yield from _told(policy_from(each), active)
         case Sparing(inner):
             spared = policy.spared(active)
             yield "of another CheckpointManager", spared
@@ -68,7 +68,7 @@ def _functions(policy: Policy | None) -> Iterator[str]:
             yield getattr(choose, "__name__", type(choose).__name__)
         case AnyOf(policies):
             for each in policies:
-                yield from _functions(each)
+                yield from _functions(policy_from(each))
         case Sparing(inner):
             yield from _functions(inner)
 
