@@ -41,9 +41,9 @@ class Chief:
         try:
             journal = Journal.open(process.disk)
             writer = Writer("host", process.start)
-            generation = journal.begin(job=world.job, process=writer, world=(), timestamp=world.now)
+            generation = journal.begin(job=world.job, process=writer, world=(), timestamp=world.wall_clock)
             world.tell(f"{process} begins generation {generation}")
-            last_preserved = recover(process.disk, journal, "/job", now=world.now)
+            last_preserved = recover(process.disk, journal, "/job", now=world.wall_clock)
         except DistckptError as error:
             process.die(f"cannot begin: {type(error).__name__}: {error}")
             return
@@ -54,7 +54,7 @@ class Chief:
             world.job,
             policy,
             last_preserved,
-            clock=lambda: world.now,
+            clock=lambda: world.wall_clock,
             leased=lambda _: world.reader.leased,
         )
         size = world.faults.world_size

@@ -24,8 +24,9 @@ DEADLINES = Deadlines(
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. `wishes`:
-    when someone has one (a save that no worker foresaw). The rest are rates.
+    """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. `full`:
+    when the disk fills up, and for how long. `jumps`: when the machines' clocks jump, and how far. `wishes`: when someone has
+    one (a save that no worker foresaw). The rest are rates.
     """
 
     world_size: int
@@ -34,6 +35,8 @@ class Faults:
     capture_late: bool
     kills: tuple[float, ...]
     freezes: tuple[float, ...] = ()
+    full: tuple[tuple[float, float], ...] = ()
+    jumps: tuple[tuple[float, float], ...] = ()
     wishes: tuple[float, ...] = ()
     loss: float = 0.0
     repeat: float = 0.0
@@ -72,8 +75,12 @@ def draw(rng: Random) -> Faults:
         freezes=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2)))),
     )
     wishes = tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2, 5))))
+    full = tuple((rng.uniform(0, heal_at), rng.uniform(0.1, 4)) for _ in range(rng.choice((0, 0, 0, 1, 2))))
+    jumps = tuple((rng.uniform(0, heal_at), rng.uniform(-7200, 7200)) for _ in range(rng.choice((0, 0, 1, 3))))
     return replace(
         faults,
+        full=full,
+        jumps=jumps,
         wishes=wishes,
         loss=rate(0.5, 0.3),
         repeat=rate(0.4, 0.3),

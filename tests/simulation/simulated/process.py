@@ -23,6 +23,8 @@ from distckpt.protocol.plan import plan
 if TYPE_CHECKING:
     from simulated.world import World
 
+TAKES_SPACE = ("put_if_absent", "put", "stage", "write_at", "seal", "publish")
+
 
 class Process:
     """`generation` is 0 until the chief has begun it (the chief) or told it (the others)."""
@@ -105,6 +107,8 @@ class Process:
             world.stall(self, rng.uniform(0.1, 8.0), f"{operation} {key}")
             if not self.alive:
                 raise Crash(operation)
+        if world.disk_full and operation in TAKES_SPACE:
+            raise StorageNoSpace(f"simulated: {operation} {key}: no space left", key)
         if faults.refused and rng.random() < faults.refused:
             raise StorageError(f"simulated: {operation} {key} is refused", key)
 

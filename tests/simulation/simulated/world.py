@@ -24,12 +24,14 @@ STALL_DEPTH_MAX = 2
 STARTS_MAX = 12
 FINAL_S = 60.0  # by then the last start must have saved
 SLICE_S = 0.5
+EPOCH_S = 1.7e9
 
 
 class World:
     def __init__(self, seed: int, **emphasis: Any) -> None:
         self.rng = Random(seed)
         self.faults: Faults = replace(draw(self.rng), **emphasis)
+        self._jumps = self.faults.jumps
         self.deadlines = DEADLINES
         self.job = "job"
         self.now = 0.0
@@ -52,6 +54,15 @@ class World:
     def at(self, delay: float, act: Callable[[], None]) -> None:
         self._count += 1
         heapq.heappush(self._queue, (self.now + max(0.0, delay), self._count, act))
+
+    @property
+    def wall_clock(self) -> float:
+        """Seconds since the epoch, as the machines' clocks say, which jump. Nothing is decided by them."""
+        return EPOCH_S + self.now + sum(by for at, by in self._jumps if at <= self.now)
+
+    @property
+    def disk_full(self) -> bool:
+        return any(at <= self.now < at + length for at, length in self.faults.full)
 
     def tell(self, text: str) -> None:
         self.story.append(f"{self.now:8.3f} {text}")
