@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
 import pytest
@@ -75,6 +76,44 @@ def test_a_lost_state_file_is_set_aside_with_its_checkpoint_at_the_next_start(ne
     again = new_chief(storage)
     assert [each.name for each in again.journal.state.live] == ["ckpt-1"]
     assert [each.checkpoint.name for each in again.journal.state.quarantined] == ["ckpt-2"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_chief_that_dies_at_any_operation_leaves_all_states_of_a_checkpoint_or_none(
+    moment: str, faulty: Any, new_chief: Any
+) -> None:
+    """The second commit replaces the first, of more workers, under its name, and is retired with it or kept."""
+    seen = set()
+    for number in count():
+        storage = MemoryStorage()
+        new_chief(storage).commit(1, 5.0, workers=3, states=(0, 1, 2))
+        broken = faulty.FaultyStorage(storage, **{moment: faulty.at(number, faulty.Crash())})
+        acknowledged = False
+        try:
+            chief = new_chief(broken, keep=1)
+            chief.commit(1, 6.0, workers=2, states=(0, 1))
+            chief.commit(2, 7.0, workers=2, states=(1,))
+            acknowledged = True
+        except faulty.Crash:
+            new_chief(storage, keep=1)
+        found = [(checkpoint, *whole(storage, checkpoint)) for checkpoint in Journal.open(storage).state.live]
+        visible = {key for key in storage.keys("") if ".worker-" in key and not key.startswith(".")}
+        assert visible == {file for _, files, _ in found for file in files}
+        assert storage.staged() == sorted(file.handle for each, _, _ in found for file in each.files)
+        seen.add(tuple((each.step, workers) for each, _, workers in found))
+        if acknowledged:
+            break
+    assert seen == {((1, 3),), ((1, 2),), ((1, 2), (2, 1)), ((2, 1),)}
+
+
+def whole(storage: Any, checkpoint: Any) -> tuple[set[str], int]:
+    """The names of the state files of a checkpoint that is what was written, and the number of its states."""
+    manifest, faults = read_manifest(storage, checkpoint.name, checkpoint.manifest_sha256)
+    assert faults == verify_states(storage, manifest) == verify(storage, checkpoint.name) == []
+    assert manifest is not None
+    assert manifest.states is not None
+    files = {name for each in manifest.states.files for name in (each.data.name, each.index.name)}
+    return files, len(manifest.states.files)
 
 
 def test_one_that_is_shorter_than_was_reported_is_not_committed(new_chief: Any) -> None:
