@@ -3,7 +3,8 @@
 `handle(event, now)` is the only mutator; see events.py and effects.py for what the caller owes. Promised:
 - every request is resolved once, whatever happens to the coordinator and the network. A save within `save_s`, a restore
   within `restore_s + silence_s`, both counted from the request or from joining, whichever is later; sooner when the
-  coordinator is silent for `silence_s` or cannot be joined within `join_s`;
+  coordinator is silent for `silence_s` or cannot be joined within `join_s`. A save that is captured has `takeover_s`
+  more then, in which a survivor may commit it (takeover.py);
 - a save whose outcome was not learnt ends with an error that does not say that it was not committed;
 - the training is held for `held_s` at most, where a save that no worker foresaw is being agreed on;
 - what was staged for a save that came to nothing, and was not handed in, is discarded.
@@ -12,20 +13,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any, ClassVar
 
-from distckpt.model import Cause
+from distckpt.model import CHIEF, Cause
 from distckpt.protocol import events, messages
 from distckpt.protocol.agent_ceiling import Ceilings
 from distckpt.protocol.agent_restore import Restoring
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.deadlines import Deadlines
-from distckpt.protocol.effects import AgentEffect, Stopped
+from distckpt.protocol.effects import AgentEffect, Stopped, TakeOver
 from distckpt.protocol.events import AgentEvent
 from distckpt.protocol.machine import IllegalTransition, Machine
 from distckpt.protocol.messages import CoordinatorMessage, Heartbeat, Join, Leave, Sender
 from distckpt.protocol.requests import Outbox
+from distckpt.protocol.takeover import Takeover, TakeoverState
 
 
 class Standing(Enum):
@@ -59,6 +62,7 @@ class Agent:
         # The coordinator gives up first, with the better reason; it is given the time to say so.
         self._restoring = Restoring(self._outbox, deadlines.restore_s + deadlines.silence_s)
         self._ceilings = Ceilings(self._outbox, deadlines)
+        self._takeover: Takeover | None = None
         self._end_cause = _CLOSED
         self._last_ordinal = 0
         self._step = -1
@@ -81,10 +85,10 @@ class Agent:
         waits = [self._beat_at, *self._ceilings.waits]
         if self._saving.messages or self._restoring.message is not None or self._ceilings.messages:
             waits.append(self._repeat_at)
-        for side in (self._saving, self._restoring):
+        for side in self._waiting:
             if side.current is not None:
                 waits += (side.current.give_up_at, self._unreachable_at(side.current.asked_at))
-        return min(waits)
+        return min(waits if self._takeover is None else (*waits, self._takeover.deadline))
 
     def handle(self, event: AgentEvent, now: float) -> list[AgentEffect]:
         """What follows from `event` at `now` (seconds, never going back)."""
@@ -119,13 +123,59 @@ class Agent:
 
     def _check_waits(self, now: float) -> None:
         self._ceilings.check_time(now)
-        for side in (self._saving, self._restoring):
+        if self._takeover is not None:
+            self._takeover.tick()
+            self._settle_takeover()
+        for side in self._waiting:
             current = side.current
             if current is not None and now >= self._unreachable_at(current.asked_at):
-                side.give_up(Cause("CoordinatorUnreachable", f"{current.what}: {self._silence(current.asked_at)}"))
+                cause = Cause("CoordinatorUnreachable", f"{current.what}: {self._silence(current.asked_at)}")
+                if side is not self._saving or not self._take_over(cause):
+                    side.give_up(cause)
             elif current is not None and now >= current.give_up_at:
                 waited = f"no outcome after {now - current.asked_at:.1f} s"
                 side.give_up(Cause("DeadlineExceeded", f"{current.what}: {waited}", self._me.worker))
+
+    @property
+    def _waiting(self) -> tuple[Saving | Restoring, ...]:
+        """Those whose outcome the coordinator owes."""
+        return (self._saving, self._restoring) if self._takeover is None else (self._restoring,)
+
+    def _take_over(self, why: Cause) -> bool:
+        """Whether the save whose coordinator is lost may be committed without it: then that is under way."""
+        save = self._saving.current
+        if save is None or not save.captured or self._me.worker == CHIEF:
+            return False
+        order = TakeOver(save.ordinal, save.round, save.missing_without(self._me.worker, self._join.world_size))
+        self._takeover = Takeover(order, save.announce.name, why, self._outbox, self._deadlines)
+        self._takeover.tick()
+        return True
+
+    def _settle_takeover(self) -> None:
+        """Ends the save if its takeover is over. After one that succeeded, this generation is sealed."""
+        takeover, save = self._takeover, self._saving.current
+        if takeover is None or save is None:
+            return
+        save.orphaned = takeover.has_acted
+        if takeover.result is None:
+            return
+        self._takeover = None
+        if isinstance(takeover.result, Cause):
+            self._saving.give_up(takeover.result)
+            return
+        checkpoint = replace(takeover.result, files=())
+        self._saving.commit(messages.Committed(save.round, save.ordinal, checkpoint))
+        self._end(Cause("CoordinatorUnreachable", f"{takeover.why.message}; {checkpoint.name} is committed"))
+
+    def _journal_seen(self, event: events.JournalSeen) -> None:
+        if self._takeover is not None and self._takeover.ordinal == event.ordinal:
+            self._takeover.seen(event)
+            self._settle_takeover()
+
+    def _takeover_ended(self, event: events.TakeOverEnded) -> None:
+        if self._takeover is not None and self._takeover.ordinal == event.ordinal:
+            self._takeover.ended(event)
+            self._settle_takeover()
 
     def _unreachable_at(self, asked_at: float) -> float:
         """When a wait that began at `asked_at` is in vain, if nothing is heard."""
@@ -155,6 +205,9 @@ class Agent:
     def _hear(self, event: events.Heard) -> None:
         if event.envelope.receiver != self._me or self.standing is Standing.STOPPED:
             return
+        if self._takeover is not None and self._takeover.state is not TakeoverState.WATCHING:
+            return  # its generation is sealed, whatever it says
+        self._takeover = None
         self._heard_at = self._outbox.now
         self._disconnected_at = None
         self._MESSAGES[type(event.envelope.message)](self, event.envelope.message)
@@ -229,6 +282,7 @@ class Agent:
     def _end(self, cause: Cause | None) -> None:
         """Stops for good. What is outstanding is resolved."""
         self._end_cause = cause or _CLOSED
+        self._takeover = None
         self._saving.give_up(self._end_cause)
         self._restoring.give_up(self._end_cause)
         self._ceilings.end(self._end_cause)
@@ -248,6 +302,8 @@ class Agent:
         events.SpecsGiven: _specs_given,
         events.ShareWritten: lambda self, event: self._saving.share_written(event),
         events.ShareFailed: lambda self, event: self._saving.share_failed(event),
+        events.JournalSeen: _journal_seen,
+        events.TakeOverEnded: _takeover_ended,
         events.VerifyDone: lambda self, event: self._restoring.verify_done(event),
         events.VerifyFailed: lambda self, event: self._restoring.verify_failed(event),
         events.WishMade: _wish,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from distckpt.model import Cause
+from distckpt.model import CHIEF, Cause
 from distckpt.protocol.effects import DescribeSpecs, Discard, DropSnapshot, Proceed, Resolve, WriteShare
 from distckpt.protocol.events import Captured, SaveFailedLocally, SaveRequested, ShareFailed, ShareWritten
 from distckpt.protocol.machine import IllegalTransition, Machine
@@ -44,8 +44,15 @@ class SaveAsked(Request):
         )
         self.captured = asked.captured
         self.decided: Decided | None = None
+        self.orphaned = False
         self.begun: set[int] = set()
         self.ended: dict[int, Written | NotWritten] = {}
+
+    def missing_without(self, me: int, world_size: int) -> tuple[int, ...]:
+        """The workers that have, or may have, what only they can write, if worker `me` commits alone."""
+        own_bytes = (1,) * world_size if self.decided is None else self.decided.own_bytes
+        others = (worker for worker in range(world_size) if worker != me)
+        return tuple(worker for worker in others if worker == CHIEF or own_bytes[worker])
 
 
 class Saving:
@@ -179,9 +186,10 @@ class Saving:
         current = self.current
         if current is None:
             return
-        if current.stage is not Stage.WRITTEN:
+        unknown = current.stage is Stage.WRITTEN or current.orphaned
+        if not unknown:
             self._apologise(Failed(current.round, current.ordinal, cause))
-        if current.stage is Stage.WRITTEN or cause.kind == "DeadlineExceeded":
+        if unknown or cause.kind == "DeadlineExceeded":
             told = f"{cause.message}; the others may have committed it or not: look before you act"
             cause = replace(cause, kind="OutcomeUnknown", message=told)
         self._resolve(current, cause)

@@ -64,6 +64,7 @@ class Coordinator:
         self._rounds.on_save_end = self._proposals.save_ended
         self._life = Machine(f"coordinator of generation {generation}", _TABLE, Life.OPEN)
         self._started = False
+        self._handled_at = 0.0
         self._fenced_off: FencedOff | None = None
 
     def _has_a_round(self) -> bool:  # a method, for whoever copies this object: tests/model_checking does
@@ -107,6 +108,9 @@ class Coordinator:
         if not self._started:
             self._started = True
             self._rounds.join_until = now + self._deadlines.join_s
+        elif now - self._handled_at > self._deadlines.silence_s / 2:
+            self._members.bear_with(now)  # the chief's own agent beats all the time: it is this process that was frozen
+        self._handled_at = now
         self._EVENTS[type(event)](self, event)
         self._proposals.advance()
         return effects

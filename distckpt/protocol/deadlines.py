@@ -17,9 +17,10 @@ class Deadlines:
     it has not spoken again after this. `join_s`: all workers must have joined by then. `announce_s`: from the first
     announcement (or restore request) of a round to the last. `write_s`: from the decision to the last share.
     `straggler_s`: a share that takes longer than this, and twice as long as the slowest that is in, is given to those
-    who are done.
-    `commit_s`: from the last share to the commit. `restore_s`: from a restore's first request to its decision.
-    `agree_s`: from the proposal of a save that no worker foresaw to the decision at which step it is.
+    who are done. `commit_s`: from the last share to the commit. `restore_s`: from a restore's first request to its
+    decision. `agree_s`: from the proposal of a save that no worker foresaw to the decision at which step it is.
+    `turn_s`: a coordinator that is lost must show no sign of life for this long before a survivor takes its save over;
+    each survivor gives those before it as long again.
     """
 
     resend_s: float = 0.5
@@ -30,13 +31,19 @@ class Deadlines:
     announce_s: float = 60.0
     write_s: float = 600.0
     straggler_s: float = 60.0
+    turn_s: float = 5.0
     commit_s: float = 120.0
     restore_s: float = 600.0
     agree_s: float = 10.0
 
     @property
+    def takeover_s(self) -> float:
+        """So long a save whose coordinator is lost has to be taken over and committed by a survivor."""
+        return self.write_s + self.commit_s
+
+    @property
     def save_s(self) -> float:
-        """After this a worker that waits for a save's outcome gives up waiting."""
+        """After this a worker that waits for a save's outcome of a coordinator that lives gives up waiting."""
         return self.announce_s + self.write_s + self.commit_s
 
     @property

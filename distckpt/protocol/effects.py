@@ -126,6 +126,27 @@ class WriteShare:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtJournal:
+    """See who holds the directory, and whether checkpoint `name` was committed, by this generation or a later one.
+    Outcome: JournalSeen.
+    """
+
+    ordinal: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Begin the next generation, unless another has begun; write the whole snapshot of save `ordinal`, and commit it.
+    `missing`: the workers whose own state (what is not the same on all) is not in it. Outcome: TakeOverEnded.
+    """
+
+    ordinal: int
+    round: int
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DropSnapshot:
     """The snapshot of save `ordinal` is not needed any more. Said once of each that was captured, after each WriteShare
     of it has its outcome.
@@ -206,6 +227,8 @@ AgentEffect = (
     | Proceed
     | DescribeSpecs
     | WriteShare
+    | LookAtJournal
+    | TakeOver
     | DropSnapshot
     | Discard
     | Resolve

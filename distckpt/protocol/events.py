@@ -212,6 +212,31 @@ class ShareFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalSeen:
+    """The outcome of LookAtJournal. `generation` is the one that holds the directory; None: it could not be read.
+
+    `is_start`: a start of the job, not a survivor that took over. `sign` changes as long as the holder lives;
+    `is_gone`: it certainly does not. `committed`: the checkpoint that was asked for.
+    """
+
+    ordinal: int
+    generation: int | None
+    is_start: bool = True
+    sign: str | None = None
+    is_gone: bool = False
+    committed: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverEnded:
+    """The outcome of TakeOver: `committed`; else `cause`; neither: another generation had begun, nothing was done."""
+
+    ordinal: int
+    committed: Checkpoint | None = None
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreRequested:
     """The training thread called restore. The answer is RestoreResolved(ordinal, ...), always.
 
@@ -270,6 +295,8 @@ AgentEvent = (
     | SpecsGiven
     | ShareWritten
     | ShareFailed
+    | JournalSeen
+    | TakeOverEnded
     | RestoreRequested
     | VerifyDone
     | VerifyFailed

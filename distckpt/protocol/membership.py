@@ -167,6 +167,12 @@ class Membership:
             member.disconnected_at = now
             self._check_at = min(self._check_at, member.lost_at(self._deadlines))
 
+    def bear_with(self, now: float) -> None:
+        """The coordinator itself did not run for a while: that nothing was heard says nothing of anybody."""
+        for member in self:
+            if member.presence is Presence.PRESENT:
+                member.heard_at = now
+
     def take_lost(self, now: float) -> list[Member]:
         """Those who are lost from now on."""
         if now < self._check_at:

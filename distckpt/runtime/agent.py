@@ -37,6 +37,7 @@ from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.observer import Observer, Tapped
 from distckpt.runtime.staging import discard_all
+from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
 from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import Storage
@@ -64,8 +65,10 @@ class AgentRuntime:
         tell: Callable[[AgentEnvelope], None],
         on_commit: Callable[[SaveTicket, Committed], None],
         observer: Observer | None = None,
+        successor: Successor | None = None,
     ) -> None:
         self._me = me
+        self._successor = successor
         self._storage = storage
         self._deadlines = options.deadlines
         self._tell = tell
@@ -129,12 +132,11 @@ class AgentRuntime:
         taken. `state` is what only this worker has.
         """
         what = f"the save of step {request.step}"
+        deadlines = self._deadlines
+        patience_s = deadlines.save_s + deadlines.takeover_s + deadlines.join_s + PATIENCE_S
         with self._lock:
             ordinal = self._next_ordinal()
-            outcome: Ticket[Committed] = Ticket(
-                ordinal, what, self._deadlines.save_s + self._deadlines.join_s + PATIENCE_S
-            )
-            ticket = SaveTicket(request, outcome, snapshot, state)
+            ticket = SaveTicket(request, Ticket(ordinal, what, patience_s), snapshot, state)
             self._saves[ordinal] = ticket
         self._loop.post(
             events.SaveRequested(
@@ -196,6 +198,8 @@ class AgentRuntime:
         self._ended.wait(timeout_s)
         self._loop.close(timeout_s)
         self._lane.close(timeout_s)
+        if self._successor is not None:
+            self._successor.close(timeout_s)
 
     # ---------------------------------------------------------------------------------------------- from the connection
 
@@ -228,6 +232,9 @@ class AgentRuntime:
                 self._lane.submit(lambda: self._write_share(effect))
             case effects.DescribeSpecs(round_, ordinal):
                 self._loop.post(events.SpecsGiven(round_, tuple(self._saves[ordinal].request.specs)))
+            case effects.LookAtJournal() | effects.TakeOver():
+                assert self._successor is not None, "the chief's own agent does not lose its coordinator"
+                self._successor.perform(effect, self._saves[effect.ordinal], self._loop.post)
             case effects.DropSnapshot(ordinal):
                 self._drop_snapshot(ordinal)
             case effects.Resolve(ordinal, result):

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
 
+from distckpt.commit.succession import Succession
+from distckpt.journal.leases import LeaseWatch
 from distckpt.model import CHIEF, Checkpoint, Place
 from distckpt.options import Options
 from distckpt.protocol.agent import Agent
@@ -31,6 +33,7 @@ from distckpt.runtime.board import Board
 from distckpt.runtime.chief import ChiefSide, begin_generation
 from distckpt.runtime.joining import credentials_for, listen_address, look_up, tell_failure, tell_key, write_probe
 from distckpt.runtime.observer import Observer
+from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import SaveTicket
 from distckpt.storage.posix import PosixStorage
 
@@ -99,7 +102,7 @@ def open_session(
     with ExitStack() as stack:
         opening = _Opening(place, board, options, on_commit, stack, observer if place.is_chief else None)
         if not place.is_chief:
-            return opening.as_worker(PosixStorage(directory))
+            return opening.as_worker(PosixStorage(directory), policy, preservation, clock)
         try:
             return opening.as_chief(PosixStorage.create(directory), policy, preservation, clock)
         except Exception as error:
@@ -162,11 +165,29 @@ class _Opening:
             tell_key(self.board, key)
         return self._joined(agent, chief)
 
-    def as_worker(self, storage: PosixStorage) -> Session:
+    def as_worker(
+        self, storage: PosixStorage, policy: Policy, preservation: Preservation, clock: Callable[[], float]
+    ) -> Session:
         key = look_up(self.board, self.place, self.options)
         rendezvous = read_rendezvous(storage, key, str(storage.directory))
         me = Sender(rendezvous.job, rendezvous.generation, self.place.worker, uuid4().hex)
-        agent = self._agent(storage, me, rendezvous.address, lambda said: client.send(said))  # noqa: PLW0108 - see below
+        succession = Succession(
+            storage,
+            me.job,
+            me.generation,
+            str(storage.directory),
+            policy,
+            preservation,
+            LeaseWatch(storage).held,
+            clock,
+        )
+        agent = self._agent(
+            storage,
+            me,
+            rendezvous.address,
+            lambda said: client.send(said),  # noqa: PLW0108 - see below
+            Successor(succession, me.worker, self.options.writer_threads),
+        )
         client = AgentClient(  # needs the agent, which needs the client
             rendezvous.address,
             credentials_for(self.place, rendezvous, self.options),
@@ -180,7 +201,12 @@ class _Opening:
         return self._joined(agent, None)
 
     def _agent(
-        self, storage: PosixStorage, me: Sender, coordinator: str, tell: Callable[[AgentEnvelope], None]
+        self,
+        storage: PosixStorage,
+        me: Sender,
+        coordinator: str,
+        tell: Callable[[AgentEnvelope], None],
+        successor: Successor | None = None,
     ) -> AgentRuntime:
         probe = write_probe(storage, me)
         self.stack.callback(storage.delete, probe)
@@ -193,7 +219,7 @@ class _Opening:
             address=addresses[me.worker] if addresses else "",
         )
         machine = Agent(me, join, self.options.deadlines, coordinator)
-        return AgentRuntime(machine, me, storage, self.options, tell, self.on_commit, self.observer)
+        return AgentRuntime(machine, me, storage, self.options, tell, self.on_commit, self.observer, successor)
 
     def _joined(self, agent: AgentRuntime, chief: ChiefSide | None) -> Session:
         agent.start()

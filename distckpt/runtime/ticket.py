@@ -25,6 +25,12 @@ class Snapshot(Protocol):
     def payloads(self, pieces: Iterable[Piece], *, own: bool) -> list[Payload]:
         """The bytes of `pieces` of the replicated tensors and, if `own`, of all that only this worker has."""
 
+    def everything(self) -> list[Payload]:
+        """All that the checkpoint has to hold, as this worker has it: also what otherwise the chief writes.
+
+        Raises UnsupportedState where something is for the chief alone.
+        """
+
     def release(self) -> None:
         """Lets go of the tensors. Allowed twice."""
 

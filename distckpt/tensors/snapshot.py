@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.strings import encode_strings
+from distckpt.errors import UnsupportedState
 from distckpt.model import Extent, Piece, Slice, TensorSpec
 from distckpt.tensors.foreign import tensor_payloads
 from distckpt.tensors.host import host_bytes, row_bytes
@@ -38,11 +39,17 @@ class OwnTensor:
 class Snapshot:
     """What was captured on one worker. `layout` is what all workers hold alike, `own` what only this one writes.
 
-    `own_bytes` is the size of the latter; where elements are of variable length it is an estimate.
+    `own_bytes` is the size of the latter; where elements are of variable length it is an estimate. `spare` is what the
+    chief writes as its own, as this worker has it (None: that cannot be had here): it is needed when the chief is gone.
     """
 
     def __init__(
-        self, layout: Layout, tensors: Mapping[str, Any], own: Sequence[OwnTensor], saved: Sequence[Payload]
+        self,
+        layout: Layout,
+        tensors: Mapping[str, Any],
+        own: Sequence[OwnTensor],
+        saved: Sequence[Payload],
+        spare: Sequence[OwnTensor] | None = (),
     ) -> None:
         self.layout = layout
         self.own = tuple(item.spec for item in own) + tuple(map(_spec_of, saved))
@@ -50,6 +57,7 @@ class Snapshot:
         self._tensors = tensors
         self._own = own
         self._saved = saved
+        self._spare = spare
 
     def payloads(self, pieces: Iterable[Piece], *, own: bool) -> list[Payload]:
         """The bytes of `pieces` of the replicated tensors, then (where `own`) of all that only this worker has.
@@ -59,16 +67,24 @@ class Snapshot:
         """
         specs = {spec.name: spec for spec in self.layout.replicated}
         found = [_piece(specs[piece.tensor], self._tensors[piece.tensor], piece) for piece in pieces]
-        return [*found, *self._own_payloads(), *self._saved] if own else found
+        return [*found, *_own_payloads(self._own), *self._saved] if own else found
+
+    def everything(self) -> list[Payload]:
+        """All that the checkpoint holds, from this worker. Raises UnsupportedState where some of it is the chief's."""
+        if self._spare is None:
+            raise UnsupportedState("what the checkpoint tracks beside variables could be taken on the chief alone")
+        whole = [Piece(spec.name, spec.size_bytes) for spec in self.layout.replicated]
+        return [*self.payloads(whole, own=True), *_own_payloads(self._spare)]
 
     def release(self) -> None:
         """Lets go of what is held: afterwards there are no payloads to be had. Allowed twice."""
-        self._tensors, self._own, self._saved = {}, (), ()
+        self._tensors, self._own, self._saved, self._spare = {}, (), (), ()
 
-    def _own_payloads(self) -> list[Payload]:
-        variants = [(item.key, item.tensor) for item in self._own if item.tensor.dtype == tf.variant]
-        others = [_own_payload(item) for item in self._own if item.tensor.dtype != tf.variant]
-        return others + tensor_payloads(variants)
+
+def _own_payloads(own: Sequence[OwnTensor]) -> list[Payload]:
+    variants = [(item.key, item.tensor) for item in own if item.tensor.dtype == tf.variant]
+    others = [_own_payload(item) for item in own if item.tensor.dtype != tf.variant]
+    return others + tensor_payloads(variants)
 
 
 def _spec_of(payload: Payload) -> TensorSpec:

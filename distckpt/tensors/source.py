@@ -12,7 +12,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from distckpt.bundle.payload import Payload
 from distckpt.errors import ConfigurationError, UnsupportedState
 from distckpt.model import Place, TensorSpec
 from distckpt.protocol.plan import specs_digest
@@ -30,7 +29,8 @@ class Source:
     """Captures what `checkpoint` (a tf.train.Checkpoint) tracks, as the worker at `place`.
 
     What it writes has the same keys and bytes as `checkpoint.write` would: replicated tensors from whichever worker,
-    everything else (plain variables, Python state, tables, iterators, the object graph) from the chief.
+    everything else (plain variables, Python state, tables, iterators, the object graph) from the chief. The others take
+    it too, at the same moment, and write it only if the chief is gone: their next step would wait for the chief anyway.
     `fetching`: variables are on other tasks (parameter servers), and their values are copied to this one.
     """
 
@@ -61,20 +61,16 @@ class Source:
         another worker died.
         """
         tracked = self._tracked if looked and self._tracked else self._refresh()
-        given: list[OwnTensor] = []
-        saved: list[Payload] = []
-        if self._place.is_chief:
-            tracked, given = self._given(tracked)
-            given += _evaluate_all(tracked.evaluated)
-            given += [OwnTensor(key, tensor) for key, tensor in tracked.reads.values().items()]
-            given.append(OwnTensor(internals.OBJECT_GRAPH_KEY, tf.constant(tracked.graph)))
-            saved = [payload for name, objects in tracked.savers.items() for payload in saver_payloads(name, objects)]
+        tracked, given = self._chiefs_own(tracked) if self._place.is_chief else self._spare(tracked)
         tensors = tracked.replicated.values()
         layout = self._layout_of(tracked, tensors)
         tensors.update(self._aggregation.read(tracked.aggregated))
         if self._fetching:  # after all were read: the servers go on
             tensors = {key: fetch(tensor) for key, tensor in tensors.items()}
-            given = [replace(item, tensor=fetch(item.tensor)) for item in given]
+            given = given and [replace(item, tensor=fetch(item.tensor)) for item in given]
+        if given is None or not self._place.is_chief:
+            return Snapshot(layout, tensors, (), (), given)
+        saved = [payload for name, objects in tracked.savers.items() for payload in saver_payloads(name, objects)]
         return Snapshot(layout, tensors, given, saved)
 
     def count_save(self) -> Any:
@@ -82,6 +78,24 @@ class Source:
         counter = self._checkpoint.save_counter
         counter.assign_add(1)
         return counter
+
+    def _spare(self, tracked: Tracked) -> tuple[Tracked, list[OwnTensor] | None]:
+        """What the chief has as its own, as this worker has it; None where that cannot be had here.
+
+        A saver of TensorFlow's registry may write files: it runs on the chief alone.
+        """
+        if tracked.savers:
+            return tracked, None
+        try:
+            return self._chiefs_own(tracked)
+        except (UnsupportedState, tf.errors.OpError):  # it is no reason to fail a save that the chief can do
+            return self._tracked or tracked, None
+
+    def _chiefs_own(self, tracked: Tracked) -> tuple[Tracked, list[OwnTensor]]:
+        tracked, own = self._given(tracked)
+        own += _evaluate_all(tracked.evaluated)
+        own += [OwnTensor(key, tensor) for key, tensor in tracked.reads.values().items()]
+        return tracked, [*own, OwnTensor(internals.OBJECT_GRAPH_KEY, tf.constant(tracked.graph))]
 
     def _refresh(self) -> Tracked:
         if not tf.executing_eagerly():

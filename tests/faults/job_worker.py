@@ -21,7 +21,7 @@ import numpy as np
 
 from distckpt.bundle.payload import Payload
 from distckpt.errors import DistckptError
-from distckpt.model import Extent, Place, TensorSpec
+from distckpt.model import Extent, Piece, Place, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.plan import specs_digest
@@ -59,6 +59,9 @@ class Snapshot:
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
             found.append(Payload(piece.tensor, DT_FLOAT, SHAPES[piece.tensor], data, part))
         return found
+
+    def everything(self) -> list[Payload]:
+        return self.payloads([Piece(name, array.nbytes) for name, array in self._model.items()], own=True)
 
     def release(self) -> None:
         pass

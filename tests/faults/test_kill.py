@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import pytest
 
 from distckpt.bundle.reader import BundleReader
 from distckpt.bundle.verify import verify
+from distckpt.catalog import Catalog
 from distckpt.journal.log import Journal
 from distckpt.storage.posix import PosixStorage
 
@@ -38,20 +40,22 @@ def script() -> ModuleType:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Any]:
-    """Runs both workers of one start of the job to their ends; returns their exit codes and what each printed."""
+    """Runs the workers of one start of the job to their ends; returns their exit codes and what each printed."""
     starts = count()
     running: list[subprocess.Popen[str]] = []
 
-    def run(steps: list[int], die: dict[int, dict[str, int]] | None = None) -> list[tuple[int, list[dict[str, Any]]]]:
+    def run(
+        steps: list[int], die: dict[int, dict[str, int]] | None = None, workers_count: int = 2
+    ) -> list[tuple[int, list[dict[str, Any]]]]:
         board = tmp_path / f"board-{next(starts)}"
-        told = {"directory": str(tmp_path / "checkpoints"), "board": str(board), "count": 2, "steps": steps}
+        told = {"directory": str(tmp_path / "checkpoints"), "board": str(board), "count": workers_count, "steps": steps}
         workers = [
             subprocess.Popen(
                 [sys.executable, str(SCRIPT), json.dumps({**told, "index": index, "die": (die or {}).get(index, {})})],
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for index in range(2)
+            for index in range(workers_count)
         ]
         running.extend(workers)
         outputs = [worker.communicate(timeout=DEADLINE_S)[0] for worker in workers]
@@ -94,12 +98,23 @@ def test_a_worker_killed_at_any_storage_operation_of_a_save_leaves_a_restorable_
         assert acknowledged <= live, "what was acknowledged before the kill is there after it"
         assert {outcomes(lines)[clean] for _, lines in results} == {"committed"}, "the next start goes on"
         assert results[1 - victim][0] == 0, "the survivor ends by itself"
-        assert doomed in outcomes(results[1 - victim][1]), "the survivor's save has an outcome"
-        if victim == 1:
-            assert outcomes(results[0][1])[doomed] == "committed", "the chief writes what the other had not"
+        assert outcomes(results[1 - victim][1])[doomed] == "committed", "the survivor sees to it"
         acknowledged = {clean} | {doomed for _, lines in results if outcomes(lines).get(doomed) == "committed"}
         if results[victim][0] == 0:
             break
     assert at > 3, "operations were interrupted"
     start([doomed + 1])
     assert_whole(tmp_path / "checkpoints", script, doomed + 1)
+
+
+def test_when_the_chief_is_killed_one_survivor_commits_and_the_other_hears_of_it(
+    start: Any, script: ModuleType, tmp_path: Path
+) -> None:
+    results = start([1], die={0: {"at": 3, "step": 1}}, workers_count=3)
+    assert [code for code, _ in results] == [-signal.SIGKILL, 0, 0]
+    assert [outcomes(lines).get(1) for _, lines in results] == [None, "committed", "committed"]
+    manifest = Catalog(tmp_path / "checkpoints").manifest(1)
+    assert manifest is not None
+    assert (manifest.generation, manifest.workers, manifest.missing_workers) == (2, (1,), (0,))
+    start([2])
+    assert_whole(tmp_path / "checkpoints", script, 2)

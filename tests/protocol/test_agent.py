@@ -37,7 +37,7 @@ def test_a_coordinator_that_falls_silent_is_unreachable_with_when_it_was_last_he
     stage = Stage(2).start_all()
     stage.cut.add(1)
     stage.save(1)
-    stage.wait(DEADLINES.silence_s)
+    stage.wait(DEADLINES.silence_s + DEADLINES.resend_s)  # the journal shows that it lives, so nobody takes over
     assert stage.cause(1).kind == "CoordinatorUnreachable"
     assert "10.0.0.0:4000 (last heard of 15.0 s ago" in stage.cause(1).message
 
@@ -47,7 +47,7 @@ def test_a_broken_connection_that_does_not_come_back_ends_the_wait_sooner() -> N
     stage.save(1)
     stage.cut.add(1)
     stage.happen(1, events.ConnectionLost())
-    stage.wait(DEADLINES.disconnect_s)
+    stage.wait(DEADLINES.disconnect_s + DEADLINES.resend_s)
     assert "disconnected 2.0 s ago" in stage.cause(1).message
 
 
@@ -98,7 +98,7 @@ def test_a_share_that_is_written_after_the_save_was_given_up_is_thrown_away() ->
     stage.save(0)
     stage.save(1)
     stage.cut.add(1)
-    stage.wait(DEADLINES.silence_s)
+    stage.wait(DEADLINES.silence_s + DEADLINES.resend_s)
     assert stage.dropped[1] == []
     stage.write(1)
     assert stage.discarded == ["1/1-1"]

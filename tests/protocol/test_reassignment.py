@@ -279,6 +279,15 @@ def test_while_all_are_slow_nobody_is_late() -> None:
     assert [asked.share for asked in stage.writes[0]] == [2]
 
 
+def test_a_chief_that_was_frozen_takes_nobody_for_lost() -> None:
+    stage = writing(3)
+    stage.now += DEADLINES.silence_s + 1
+    stage.decide(events.Tick())
+    assert stage.coordinator.present == (0, 1, 2)
+    stage.write_all()
+    assert handed_in(stage) == ["1/1-0", "1/1-1", "1/1-2"]
+
+
 def test_what_only_the_chief_has_is_waited_for() -> None:
     stage = writing(2)
     stage.write(1)

@@ -52,6 +52,9 @@ class ArraySnapshot:
         found = [_payload(piece.tensor, self._model[piece.tensor], piece.rows) for piece in pieces]
         return found + [_payload(name, array, None) for name, array in self._own.items() if own]
 
+    def everything(self) -> list[Payload]:
+        return self.payloads([Piece(name, array.nbytes) for name, array in self._model.items()], own=True)
+
     def release(self) -> None:
         self.released = True
 

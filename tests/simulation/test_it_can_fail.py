@@ -15,6 +15,7 @@ from distckpt.protocol.agent import Agent
 from distckpt.protocol.agent_ceiling import Ceilings
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.effects import Discard
+from distckpt.protocol.events import JournalSeen
 from distckpt.protocol.messages import Committed, Written
 from distckpt.protocol.proposal import Proposal, Proposals
 from distckpt.protocol.requests import Request, Stage
@@ -22,6 +23,7 @@ from distckpt.protocol.retention import select_retired
 from distckpt.protocol.rounds import Rounds
 from distckpt.protocol.save_round import SaveRound
 from distckpt.protocol.shares import Shares
+from distckpt.protocol.takeover import Takeover
 
 SEEDS = 1000
 
@@ -67,7 +69,8 @@ def test_a_guess_in_place_of_an_unknown_outcome_is_caught(monkeypatch: pytest.Mo
         current = self.current
         if current is not None and current.stage is Stage.WRITTEN:
             step = current.announce.step
-            self._resolve(current, Committed(current.round, current.ordinal, Checkpoint(f"ckpt-{step}", step, 0.0, 1)))
+            made = Checkpoint(f"ckpt-{step}", step, 0.0, self._outbox.me.generation)
+            self._resolve(current, Committed(current.round, current.ordinal, made))
         else:
             honest(self, cause)
 
@@ -99,6 +102,16 @@ def test_a_share_that_counts_before_all_its_parts_are_in_is_caught(monkeypatch: 
     monkeypatch.setattr(Shares, "is_complete", settled)
     monkeypatch.setattr(Shares, "chosen", lambda self: dict(self.shards))
     assert "its slices" in violation(write_slow=0.5, world_size=3)
+
+
+def test_a_survivor_that_believes_that_another_commits_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def believe(self: Takeover, event: JournalSeen) -> None:
+        step = int(self._name.removeprefix("ckpt-"))
+        self._end(Checkpoint(self._name, step, 0.0, event.generation or 0), "somebody has taken over")
+
+    monkeypatch.setattr(Takeover, "_changed", believe)
+    found = violation(restart_s=15.0)
+    assert "I2" in found or "I3" in found
 
 
 def test_a_wait_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

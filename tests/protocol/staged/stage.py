@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from staged.wording import word
@@ -47,6 +48,7 @@ class Stage:
         self.outcomes: dict[int, list[Committed | RestoreDecided | Cause]] = {w: [] for w in range(workers)}
         self.writes: dict[int, list[effects.WriteShare]] = {w: [] for w in range(workers)}
         self.verifies: dict[int, effects.VerifyPart] = {}
+        self.takeovers: dict[int, int] = {}
         self.commits: list[effects.Commit] = []
         self.quarantines: list[effects.Quarantine] = []
         self.discarded: list[str] = []
@@ -57,6 +59,8 @@ class Stage:
         self.gates: dict[int, Gate] = {}
         self.held: set[int] = set()
         self.wishes: list[WishOver] = []
+        self.holder = events.JournalSeen(0, GENERATION)
+        self.chief_lives = True
         self._ordinals = dict.fromkeys(range(workers), 0)
         self._wishes = dict.fromkeys((TOOL, *range(workers)), 0)
         self._queue: deque[Callable[[], None]] = deque()
@@ -157,6 +161,14 @@ class Stage:
         made = Checkpoint(asked.name, asked.step, self.now, GENERATION, metrics=asked.metrics)
         self.decide(events.CommitDone(asked.round, made, retired))
 
+    def take_over(self, worker: int, cause: Cause | None = None, *, first: bool = True) -> None:
+        """The takeover that `worker` has begun is over: it has committed, or failed, or another was `first`."""
+        ordinal = self.takeovers.pop(worker)
+        made = Checkpoint("ckpt-100", 100, self.now, GENERATION + 1) if first and cause is None else None
+        if first:
+            self.holder = events.JournalSeen(0, GENERATION + 1, is_start=False, committed=made)
+        self.happen(worker, events.TakeOverEnded(ordinal, made, cause))
+
     def fail_commit(self, kind: str, *, fatal: bool) -> None:
         asked = self.commits.pop()
         self.decide(events.CommitFailed(asked.round, Cause(kind, "the journal said so", 0), fatal))
@@ -226,13 +238,19 @@ class Stage:
         for effect in self.coordinator.handle(event, self.now):
             self._of_coordinator(effect)
 
-    def _of_agent(self, worker: int, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
+    def _of_agent(self, worker: int, effect: effects.AgentEffect) -> None:  # noqa: C901, PLR0912 - one case for each effect
         self.log += word(f"{worker}", effect)
         match effect:
             case effects.Tell(envelope) if worker not in self.cut:
                 self._queue.append(lambda: self._coordinator(events.Received(envelope)))
             case effects.WriteShare():
                 self.writes[worker].append(effect)
+            case effects.LookAtJournal(ordinal, _):
+                sign = str(self.now) if self.chief_lives else self.holder.sign
+                seen = replace(self.holder, ordinal=ordinal, sign=sign)
+                self._queue.append(lambda: self._agent(worker, seen))
+            case effects.TakeOver(ordinal=ordinal):
+                self.takeovers[worker] = ordinal
             case effects.VerifyPart():
                 self.verifies[worker] = effect
             case effects.DescribeSpecs(number, _):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 
 from staged.stage import TOOL, Stage
 from staged.wording import without_repeats
@@ -101,9 +102,25 @@ _OF_WORKER: dict[str, Callable[[Stage, int, Options], None]] = {
     "close": lambda stage, worker, _: stage.happen(worker, events.Stop()),
     "wish": _wish,
     "finish": lambda stage, worker, options: stage.finish(worker, int(options["step"])),
+    "take-over": lambda stage, worker, options: stage.take_over(worker, first=options.get("first") != "no"),
     "cut": _cut,
     "mend": _mend,
 }
+
+
+def _chief_dies(stage: Stage, options: Options) -> None:
+    """The process of the chief, with the coordinator in it. `gone`: everybody can see that there is no such process."""
+    del stage.agents[0]
+    stage.chief_lives = False
+    stage.holder = replace(stage.holder, is_gone="gone" in options)
+    for worker in range(1, stage.workers):
+        stage.cut.add(worker)
+        stage.happen(worker, events.ConnectionLost())
+
+
+def _new_start(stage: Stage, _: Options) -> None:
+    stage.holder = events.JournalSeen(0, 2)
+
 
 _OF_ALL: dict[str, Callable[[Stage, Options], None]] = {
     "commit": lambda stage, options: stage.commit(*options.get("retired", "").split()),
@@ -111,5 +128,7 @@ _OF_ALL: dict[str, Callable[[Stage, Options], None]] = {
     "set-aside": lambda stage, _: stage.set_aside(),
     "tool": lambda stage, options: _wish(stage, TOOL, {"reason": "save-now", **options}),
     "wait": lambda stage, options: stage.wait(float(options["s"])),
+    "chief-dies": _chief_dies,
+    "new-start": _new_start,
     "supersede": _supersede,
 }

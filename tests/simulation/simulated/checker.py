@@ -53,6 +53,8 @@ class Checker:
         self.wishes: dict[tuple[str, int], tuple[float, Wish]] = {}
         """Those that have no outcome yet, with the time they came."""
         self.last_wish: WishOver | None = None
+        self.takeovers: dict[int, int] = {}
+        """The generations that a survivor began, with those in which it had captured what it commits."""
 
     def require(self, condition: object, what: str) -> None:
         if not condition:
@@ -81,7 +83,10 @@ class Checker:
 
     def acknowledged(self, process: Process, checkpoint: Checkpoint, step: int) -> None:
         self.require(checkpoint.step == step, f"I6: {process} saved {step} and was told of {checkpoint.name}")
-        self._acknowledged.append((checkpoint.name, checkpoint.step, process.me.generation))
+        heir = self.takeovers.get(checkpoint.generation)
+        mine = process.me.generation
+        self.require(mine in (checkpoint.generation, heir), f"I3: {process} was told of {checkpoint}, of another start")
+        self._acknowledged.append((checkpoint.name, checkpoint.step, checkpoint.generation))
 
     def restored(self, process: Process, decision: RestoreDecided) -> None:
         key = (process.me.generation, decision.round)
@@ -92,7 +97,7 @@ class Checker:
         """I5: nobody waits longer than the deadlines say."""
         deadlines, waited = self._world.deadlines, self._world.now - asked_at
         longest = deadlines.join_s + max(deadlines.save_s, deadlines.restore_s + deadlines.silence_s) + GRACE_S
-        longest += process.frozen_s
+        longest += deadlines.takeover_s + process.frozen_s
         self.require(waited <= longest, f"I5: {process} waited for {waited:.1f} s")
 
     def held(self, process: Process, since: float) -> None:
@@ -169,7 +174,8 @@ class Checker:
             return
         tag = self._check_visible(checkpoint.name)
         self.require(tag is not None, f"I1: {checkpoint.name} is committed and not visible")
-        self.require(tag == (checkpoint.generation, checkpoint.step), f"I6: {checkpoint.name} holds {tag}")
+        captured_in = self.takeovers.get(checkpoint.generation, checkpoint.generation)
+        self.require(tag == (captured_in, checkpoint.step), f"I6: {checkpoint.name} holds {tag}")
         data = sum(file.size_bytes for file in checkpoint.files if ".data-" in file.name)
         self.require(data == MODEL_BYTES, f"I7: {checkpoint.name} has {data} bytes, the model {MODEL_BYTES}")
 

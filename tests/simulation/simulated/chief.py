@@ -41,7 +41,8 @@ class Chief:
         try:
             journal = Journal.open(process.disk)
             writer = Writer("host", process.start)
-            generation = journal.begin(job=world.job, process=writer, world=(), timestamp=world.wall_clock)
+            addresses = ("chief:1",)
+            generation = journal.begin(job=world.job, process=writer, world=addresses, timestamp=world.wall_clock)
             world.tell(f"{process} begins generation {generation}")
             last_preserved = recover(process.disk, journal, "/job", now=world.wall_clock)
         except DistckptError as error:

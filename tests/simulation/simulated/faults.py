@@ -16,6 +16,7 @@ DEADLINES = Deadlines(
     announce_s=3.0,
     write_s=6.0,
     straggler_s=1.0,
+    turn_s=0.3,
     commit_s=3.0,
     restore_s=6.0,
     agree_s=2.0,
@@ -25,8 +26,9 @@ DEADLINES = Deadlines(
 @dataclass(frozen=True, slots=True)
 class Faults:
     """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. `full`:
-    when the disk fills up, and for how long. `jumps`: when the machines' clocks jump, and how far. `wishes`: when someone has
-    one (a save that no worker foresaw). The rest are rates.
+    when the disk fills up, and for how long. `jumps`: when the machines' clocks jump, and how far. `wishes`: when
+    someone has one (a save that no worker foresaw). `restart_s`: the launcher takes up to so long to start the job
+    again. The rest are rates.
     """
 
     world_size: int
@@ -38,6 +40,7 @@ class Faults:
     full: tuple[tuple[float, float], ...] = ()
     jumps: tuple[tuple[float, float], ...] = ()
     wishes: tuple[float, ...] = ()
+    restart_s: float = 3.0
     loss: float = 0.0
     repeat: float = 0.0
     slow: float = 0.0
@@ -72,6 +75,7 @@ def draw(rng: Random) -> Faults:
         heal_at=heal_at,
         capture_late=rng.random() < 0.3,
         kills=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 1, 1, 2, 3)))),
+        restart_s=rng.choice((3.0, 3.0, 15.0)),
         freezes=tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2)))),
     )
     wishes = tuple(rng.uniform(0, heal_at) for _ in range(rng.choice((0, 0, 1, 2, 5))))

@@ -29,13 +29,18 @@ def own_bytes(worker: int) -> int:
     return ROW_BYTES if worker == 0 else 0
 
 
-def stage_share(storage: Storage, name: str, tag: Tag, share: Share, *, own: bool) -> Shard:
-    """Writes a share and, where `own`, what only the chief has; `tag` is the snapshot's. Raises StorageError."""
+def stage_share(
+    storage: Storage, name: str, tag: Tag, share: Share, *, own: bool, generation: int | None = None
+) -> Shard:
+    """Writes a share and, where `own`, what only the chief writes; `tag` is the snapshot's. Raises StorageError.
+
+    `generation`: whose staging it goes to, where it is not the tag's.
+    """
     row = f"{tag[0]:08d}{tag[1]:08d}".encode()
     pieces = [*share.pieces, Piece(OWN, ROW_BYTES)] if own else list(share.pieces)
     if not pieces:
         return Shard(share.worker, "", 0, ())
-    file = storage.stage(tag[0], name)
+    file = storage.stage(tag[0] if generation is None else generation, name)
     entries: list[Entry] = []
     offset = 0
     try:

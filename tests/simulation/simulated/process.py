@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from simulated.chief import Chief
 from simulated.disk import Crash, Disk
 from simulated.model import DIGEST, SPECS, Tag, own_bytes, read_tag, stage_share
+from simulated.takeover import look, take_over
 from simulated.training import Training
 
 from distckpt.errors import CorruptData, ObjectMissing, StorageError, StorageNoSpace, cause_of
@@ -43,7 +44,7 @@ class Process:
         self.training = Training(self)
         self.agent: Agent | None = None
         self.me = Sender(world.job, 0, worker, incarnation)
-        self._snapshots: dict[int, Tag] = {}
+        self.snapshots: dict[int, Tag] = {}
         self._tick_at = float("inf")
         self._wishes = 0
 
@@ -145,7 +146,7 @@ class Process:
             self._tick_at = float("inf")
             self.handle(events.Tick())
 
-    def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901 - one case for each effect
+    def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901, PLR0912 - one case for each effect
         world = self.world
         match effect:
             case effects.Tell(envelope):
@@ -156,9 +157,13 @@ class Process:
                 world.at(0, lambda: self.handle(events.SpecsGiven(number, SPECS)))
             case effects.WriteShare():
                 world.at(world.writing_time(), lambda: self.guarded(lambda: self._write(effect)))
+            case effects.LookAtJournal():
+                world.at(world.rng.uniform(0, 0.1), lambda: self.guarded(lambda: look(self, effect)))
+            case effects.TakeOver():
+                world.at(world.writing_time(), lambda: self.guarded(lambda: take_over(self, effect)))
             case effects.DropSnapshot(ordinal):
-                world.checker.require(ordinal in self._snapshots, f"{self}: a snapshot is dropped twice")
-                del self._snapshots[ordinal]
+                world.checker.require(ordinal in self.snapshots, f"{self}: a snapshot is dropped twice")
+                del self.snapshots[ordinal]
             case effects.Discard(_, handles):
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
             case effects.VerifyPart(number, _, name, _, _):
@@ -180,7 +185,7 @@ class Process:
 
     def request_save(self, ordinal: int, step: int, *, captured: bool) -> None:
         if captured:
-            self._snapshots[ordinal] = (self.me.generation, step)
+            self.snapshots[ordinal] = (self.me.generation, step)
         own = own_bytes(self.worker)
         asked = events.SaveRequested(ordinal, step, f"ckpt-{step}", DIGEST, own, {"loss": 1.0 / step}, captured)
         self.handle(asked)
@@ -198,7 +203,7 @@ class Process:
             cause = cause_of(RuntimeError("simulated: capture failed"), self.worker)
             self.handle(events.SaveFailedLocally(ordinal, cause))
             return
-        self._snapshots[ordinal] = (self.me.generation, self.training.step)
+        self.snapshots[ordinal] = (self.me.generation, self.training.step)
         self.handle(events.Captured(ordinal))
 
     def _write(self, effect: effects.WriteShare) -> None:
@@ -207,7 +212,7 @@ class Process:
         try:
             if self.world.rng.random() < self.world.faults.write_failed:
                 raise StorageNoSpace("simulated: no space left")
-            shard = stage_share(self.disk, name, self._snapshots[effect.ordinal], share, own=effect.share == 0)
+            shard = stage_share(self.disk, name, self.snapshots[effect.ordinal], share, own=effect.share == 0)
         except StorageError as error:
             self.handle(events.ShareFailed(effect.round, effect.share, cause_of(error, self.worker)))
         else:

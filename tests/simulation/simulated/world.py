@@ -120,7 +120,7 @@ class World:
             self._restart_alone(process)
             return
         self._restarting = True
-        self.at(self.rng.uniform(0.1, 3.0), self._restart)
+        self.at(self.rng.uniform(0.1, self.faults.restart_s), self._restart)
 
     def _restart_alone(self, dead: Process) -> None:
         fresh = self._process(dead.worker)
