@@ -76,7 +76,8 @@ class Succession:
         except OutcomeUnknown:
             raise
         except DistckptError:
-            self.storage.discard(shard.handle)
+            for handle in shard.handles:
+                self.storage.discard(handle)
             raise
 
 

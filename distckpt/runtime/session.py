@@ -186,7 +186,7 @@ class _Opening:
             me,
             rendezvous.address,
             lambda said: client.send(said),  # noqa: PLW0108 - see below
-            Successor(succession, me.worker, self.options.writer_threads),
+            Successor(succession, me.worker, self.place.world_size, self.options.writer_threads),
         )
         client = AgentClient(  # needs the agent, which needs the client
             rendezvous.address,

@@ -24,6 +24,7 @@ from distckpt.protocol.effects import LookAtJournal, TakeOver
 from distckpt.protocol.events import JournalSeen, TakeOverEnded
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.ticket import SaveTicket
+from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.agent")
@@ -32,11 +33,12 @@ Post = Callable[[JournalSeen | TakeOverEnded], None]
 
 
 class Successor:
-    """Of worker `worker`; writes with `threads` threads."""
+    """Of worker `worker` of `world_size`; writes with `threads` threads."""
 
-    def __init__(self, succession: Succession, worker: int, threads: int) -> None:
+    def __init__(self, succession: Succession, worker: int, world_size: int, threads: int) -> None:
         self._succession = succession
         self._worker = worker
+        self._world_size = world_size
         self._threads = threads
         self._lane: Lane | None = None
 
@@ -75,6 +77,7 @@ class Successor:
     def _commit(self, effect: TakeOver, ticket: SaveTicket) -> Checkpoint | None:
         assert ticket.snapshot is not None, "a save is taken over after its capture"
         payloads = ticket.snapshot.everything()
+        state = None if ticket.state is None else ticket.state.payloads()
         journal = self._succession.begin(this_process())
         if journal is None:
             return None
@@ -84,13 +87,17 @@ class Successor:
         request = ticket.request
         save = Save(effect.round, request.step, request.name, request.metrics, effect.missing)
         with _beating(self._succession.storage, begun):
-            return self._succession.commit(journal, save, lambda generation: self._write(payloads, generation))
+            return self._succession.commit(journal, save, lambda generation: self._write(payloads, state, generation))
 
-    def _write(self, payloads: list[Payload], generation: int) -> Shard:
-        file = self._succession.storage.stage(generation, f"takeover-by-worker-{self._worker:05d}")
+    def _write(self, payloads: list[Payload], state: list[Payload] | None, generation: int) -> Shard:
+        storage, name = self._succession.storage, f"takeover-by-worker-{self._worker:05d}"
+        own = None
+        if state is not None:
+            own = stage_state(state, storage, generation, name, self._world_size, self._threads)
+        file = storage.stage(generation, name)
         try:
             entries, size_bytes = write_share(payloads, file, threads=self._threads)
-            return Shard(self._worker, file.seal(), size_bytes, entries)
+            return Shard(self._worker, file.seal(), size_bytes, entries, own)
         except BaseException:
             file.abandon()
             raise
