@@ -45,7 +45,14 @@ def take_over(process: Process, effect: effects.TakeOver) -> None:
     world, disk, me = process.world, process.disk, process.me
     policy = KeepLatest(world.faults.keep)
     succession = Succession(
-        disk, me.job, me.generation, "/job", policy, NO_PRESERVATION, lambda _: world.reader.leased, lambda: world.wall_clock
+        disk,
+        me.job,
+        me.generation,
+        "/job",
+        policy,
+        NO_PRESERVATION,
+        lambda _: world.reader.leased,
+        lambda: world.wall_clock,
     )
     try:
         journal = succession.begin(Writer("host", process.start))
