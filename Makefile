@@ -70,6 +70,10 @@ browser: $(VENV)/has-test $(VENV)/has-distckpt ## the dashboard in a real Chromi
 bench-agents: $(VENV)/has-distckpt ## agreement and commit of 10 to 1,000 workers over real sockets (ARGS="--workers 4096")
 	@$(PY) benchmarks/agents.py $(ARGS)
 
+.PHONY: deploy
+deploy: $(VENV)/has-test $(VENV)/has-distckpt ## the containers and scripts of deploy/ as processes, killed and restarted; the image's build, without Docker
+	@DISTCKPT_DEPLOY_FULL=1 $(PY) -m pytest tests/deploy $(ARGS)
+
 .PHONY: proto
 proto: $(VENV)/has-test ## generate the protobuf code again from protos/ (the result is committed)
 	@for proto in $(PROTOS); do \

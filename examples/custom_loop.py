@@ -1,6 +1,6 @@
 """A training loop of one's own on several workers, with a model of Keras 3 (whose `fit` does not work there).
 
-    distckpt run --workers 2 --max-restarts 3 -- python examples/custom_loop.py DIRECTORY
+    distckpt run --workers 2 --max-restarts 3 -- python examples/custom_loop.py DIRECTORY [STEPS]
 
 Kill a worker in the middle (`kill -9`): all are started again, and go on from the last commit. What the model is worth
 meanwhile, examples/evaluator.py tells.
@@ -41,7 +41,7 @@ def build() -> Any:
     )
 
 
-def main(directory: str) -> None:
+def main(directory: str, steps: int) -> None:
     keras.utils.set_random_seed(7)
     tf.config.experimental.enable_op_determinism()
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -71,8 +71,8 @@ def main(directory: str) -> None:
     ) as manager:
         manager.restore_or_initialize()
         done = int(step.numpy())
-        sys.stdout.write(f"{done} of {STEPS} steps are done\n")
-        for batch in strategy.experimental_distribute_dataset(data().skip(done).take(STEPS - done)):
+        sys.stdout.write(f"{done} of {steps} steps are done\n")
+        for batch in strategy.experimental_distribute_dataset(data().skip(done).take(steps - done)):
             loss = train(batch)
             done += 1
             manager.step_end(done)
@@ -80,4 +80,4 @@ def main(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else STEPS)  # noqa: PLR2004 - the second argument

@@ -26,6 +26,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_status(commands)
     _add_watch(commands)
     _add_dashboard(commands)
+    _add_probe(commands)
     _add_ls(commands)
     _add_show(commands)
     _add_verify(commands)
@@ -108,6 +109,15 @@ def _add_dashboard(commands: Commands) -> None:
     parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
     parser.add_argument("--port", type=_count, default=0, metavar="N", help="on this port (default: a free one)")
     parser.set_defaults(module="distckpt.cli.dashboard")
+
+
+def _add_probe(commands: Commands) -> None:
+    parser = commands.add_parser("probe", help="for a scheduler's probes: code 0 if the job, or this worker, is well")
+    parser.add_argument("directory", nargs="?", metavar="DIR", help="its coordinator answers")
+    parser.add_argument(
+        "--hang-timeout", type=_seconds, metavar="SECONDS", help="the worker that writes DISTCKPT_STEP_FILE makes steps"
+    )
+    parser.set_defaults(module="distckpt.cli.probe")
 
 
 def _add_ls(commands: Commands) -> None:

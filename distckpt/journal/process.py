@@ -18,7 +18,7 @@ def this_process() -> Process:
     """Fields that the system does not tell are empty."""
     pid = os.getpid()
     return Process(
-        host=socket.gethostname(), pid=pid, boot=_boot(), namespace=_namespace(), started=_start_of(pid) or ""
+        host=socket.gethostname(), pid=pid, boot=_boot(), namespace=_namespace(), started=start_of(pid) or ""
     )
 
 
@@ -28,7 +28,7 @@ def is_gone(process: Process, here: Process) -> bool:
     seen_from_here = (process.boot, process.namespace) == (here.boot, here.namespace)
     if not (told and seen_from_here):
         return False
-    return _start_of(process.pid) != process.started
+    return start_of(process.pid) != process.started
 
 
 def _boot() -> str:
@@ -45,8 +45,11 @@ def _namespace() -> str:
         return ""
 
 
-def _start_of(pid: int) -> str | None:
-    """The start time of the process that has `pid` now; None if there is none, or it is dead and not yet waited for."""
+def start_of(pid: int) -> str | None:
+    """When the process that has `pid` now started, in clock ticks since boot, in digits.
+
+    None if there is none, or it is dead and not yet waited for.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

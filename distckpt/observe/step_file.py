@@ -15,15 +15,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from distckpt.journal.process import start_of
+
 log = logging.getLogger("distckpt")
 
 VARIABLE = "DISTCKPT_STEP_FILE"
-_RECORD = struct.Struct("<ddqdqd")
+_RECORD = struct.Struct("<ddqdqdqq")
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a worker has told in this start. `last_at` is infinite once its CheckpointManager is closed."""
+    """What a worker has told in this start. `last_at` is infinite once its CheckpointManager is closed.
+
+    `pid` and `started` (`journal.process.start_of`) are the worker's process, for readers who did not start it.
+    """
 
     restoring_at: float = 0.0
     restored_at: float = 0.0
@@ -31,9 +36,17 @@ class Steps:
     first_at: float = 0.0
     last: int = 0
     last_at: float = 0.0
+    pid: int = 0
+    started: int = 0
 
     def encode(self) -> bytes:
-        return _RECORD.pack(self.restoring_at, self.restored_at, self.first, self.first_at, self.last, self.last_at)
+        times = (self.restoring_at, self.restored_at, self.first, self.first_at, self.last, self.last_at)
+        return _RECORD.pack(*times, self.pid, self.started)
+
+    @property
+    def alive(self) -> bool:
+        """Whether that process lives: a file may outlast a container."""
+        return start_of(self.pid) == str(self.started)
 
 
 def read_steps(path: str) -> Steps:
@@ -50,7 +63,7 @@ class StepFile:
     """The worker's side. Never raises: a file that cannot be written is told of in the log, once, and left alone."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._steps = Steps()
+        self._steps = Steps(pid=os.getpid(), started=int(start_of(os.getpid()) or 0))
         self._file = -1
         path = environ.get(VARIABLE)
         if path:
@@ -69,7 +82,7 @@ class StepFile:
         now = time.monotonic()
         steps = self._steps
         first = (steps.first, steps.first_at) if steps.first_at else (step, now)
-        self._tell(Steps(steps.restoring_at, steps.restored_at, *first, step, now))
+        self._tell(Steps(steps.restoring_at, steps.restored_at, *first, step, now, steps.pid, steps.started))
 
     def close(self) -> None:
         """The training is over: what comes now is no step, and takes what time it takes."""
