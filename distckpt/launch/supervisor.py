@@ -155,9 +155,8 @@ class Supervisor:
         restart = self.restarts.after(self._failed - self._started, self._failure.code)
         allowed = self.restarts.policy.max_restarts
         if restart is None:
-            return (
-                [Say(f"giving up after {allowed} of {allowed} restarts"), Finish(code)] if allowed else [Finish(code)]
-            )
+            told = [Say(f"giving up after {allowed} of {allowed} restarts")] if allowed else []
+            return [*told, Finish(code)]
         if restart.after_s > 0:
             self._waiting, self._deadline = True, now + restart.after_s
             return [Say(f"{restart.why}: starting all workers again in {restart.after_s:g} s")]

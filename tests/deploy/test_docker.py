@@ -92,6 +92,7 @@ def build(folder: Path, *, install_lock: bool) -> Path:
     venv, work = folder / "opt", folder / "build"
     work.mkdir()
     environ = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environ.pop("PYTHONPATH", None)
     if not install_lock:  # then what the lock pins is taken from the tests' own environment
         environ["PYTHONPATH"] = sysconfig.get_path("purelib")
     for each in instructions():
