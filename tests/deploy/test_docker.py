@@ -118,6 +118,11 @@ def copy(words: list[str], work: Path) -> None:
             shutil.copy(ROOT / source, to)
 
 
+def files(folder: Path) -> set[Path]:
+    found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    return {path for path in found if path.suffix not in (".pyc", ".pyi")}
+
+
 def run_in_the_image(venv: Path, command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
     image = {"PATH": f"{venv / 'bin'}:{os.defpath}", "HOME": str(venv.parent), **environ}
     return subprocess.run(command, env=image, cwd=venv.parent, capture_output=True, text=True, check=False)
@@ -126,8 +131,7 @@ def run_in_the_image(venv: Path, command: list[str], **environ: str) -> subproce
 def test_the_package_is_installed_whole_and_the_images_command_runs(tmp_path: Path) -> None:
     venv = build(tmp_path, install_lock=False)
     (installed,) = venv.glob("lib/python*/site-packages/distckpt")
-    expected = {path.relative_to(ROOT / "distckpt") for path in (ROOT / "distckpt").rglob("*.py")}
-    assert {path.relative_to(installed) for path in installed.rglob("*.py")} == expected
+    assert files(installed) == files(ROOT / "distckpt")
     (command,) = values("CMD")
     done = run_in_the_image(venv, json.loads(command), PYTHONPATH=sysconfig.get_path("purelib"))
     assert done.returncode == 0, done.stderr
