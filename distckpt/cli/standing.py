@@ -53,7 +53,8 @@ def last_commit(picture: Picture) -> str:
 
 def in_flight(save: SaveView, at: float) -> str:
     """The save in flight, in one line."""
-    text = f"in flight: {save.name}: {save.phase}, begun {age(at - save.opened_at)} ago"
+    because = f" ({save.reason})" if save.reason else ""
+    text = f"in flight: {save.name}{because}: {save.phase}, begun {age(at - save.opened_at)} ago"
     written, whole = sum(part.written_bytes for part in save.parts), sum(part.share_bytes or 0 for part in save.parts)
     return f"{text}, {size(written)} of {size(whole)} written" if whole else text
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 from itertools import chain
 
 from distckpt.model import Cause, Checkpoint
-from distckpt.observe.happenings import ChiefFenced, Happening, SetAside
+from distckpt.observe.happenings import ChiefFenced, Happening, SetAside, WishFailed
 from distckpt.observe.picture import Picture, TroubleView
 from distckpt.observe.rounds import Ending, RestoreFollow, SaveFollow
 from distckpt.observe.steps import Steps
+from distckpt.observe.wishes import Wishes
 from distckpt.observe.workers import Follow
 from distckpt.protocol import effects, events, messages
 from distckpt.protocol.save_round import SaveRound
@@ -43,6 +44,7 @@ class Chronicle:
         self._troubles: deque[tuple[float, Cause]] = deque(maxlen=TROUBLES_MAX)
         self._steps = Steps()
         self._fenced = False
+        self._wishes = Wishes()
         self._checkpoints = {each.name: each for each in opening.checkpoints}
 
     @property
@@ -62,9 +64,12 @@ class Chronicle:
                     self._see_round(event, effected, now),
                     self._see_checkpoints(event, effected, now),
                     self._see_fence(effected, now),
+                    self._wishes.see(effected),
                 )
             )
         for each in happened:
+            if isinstance(each, WishFailed):
+                self._troubles.append((now, Cause(each.cause, each.message)))
             self._tell(each)
 
     def agent_did(self, event: events.AgentEvent, now: float) -> None:
@@ -145,6 +150,7 @@ class Chronicle:
         if self._open is None:
             if isinstance(current, SaveRound):
                 save = self._open = SaveFollow(current.number, current.step, current.name, now)
+                save.reason = self._wishes.reason_of(current.step)
                 self._saves.append(save)
                 yield save.opened()
             else:

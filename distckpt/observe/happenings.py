@@ -42,6 +42,27 @@ class WorkerLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class StepAgreed:
+    """A save that no worker foresaw: all save at the first end of a step that is `step` or later. `reason`: who wants
+    it. `final`: the job ends after it.
+    """
+
+    event: ClassVar[str] = "step_agreed"
+    step: int
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WishFailed:
+    """A save that no worker foresaw came to nothing."""
+
+    event: ClassVar[str] = "wish_failed"
+    cause: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class SaveOpened:
     """The first worker has come to a save."""
 
@@ -169,6 +190,8 @@ Happening = (
     WorkerJoined
     | WorkerLost
     | WorkerLeft
+    | StepAgreed
+    | WishFailed
     | SaveOpened
     | SaveAgreed
     | ShareWritten

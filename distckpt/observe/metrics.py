@@ -55,6 +55,12 @@ class Metrics:
         self._given_up = Counter(
             "distckpt_shares_given_up", "Shares that others wrote in a worker's place.", registry=registry
         )
+        self._wishes_failed = Counter(
+            "distckpt_wishes_failed",
+            "Saves nobody foresaw that came to nothing.",
+            ["cause"],
+            registry=registry,
+        )
         self._last_at = Gauge("distckpt_last_commit_timestamp_seconds", "Of the newest checkpoint.", registry=registry)
         self._last_step = Gauge("distckpt_last_commit_step", "Of the newest checkpoint.", registry=registry)
         self._last_bytes = Gauge("distckpt_last_commit_bytes", "Of the newest checkpoint.", registry=registry)
@@ -82,6 +88,8 @@ class Metrics:
                 self._restore_s.observe(seconds)
             case h.SetAside():
                 self._set_aside.inc()
+            case h.WishFailed(cause=cause):
+                self._wishes_failed.labels(cause).inc()
             case h.ShareGivenUp():
                 self._given_up.inc()
             case h.WorkerLost():

@@ -53,7 +53,7 @@ class PartView:
 
 @dataclass(frozen=True, slots=True)
 class SaveView:
-    """`bytes`: of all files of the checkpoint, once committed."""
+    """`bytes`: of all files of the checkpoint, once committed. `reason`: why, where no worker foresaw it."""
 
     round: int
     step: int
@@ -67,6 +67,7 @@ class SaveView:
     cause: str = ""
     message: str = ""
     parts: tuple[PartView, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

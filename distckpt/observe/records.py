@@ -28,7 +28,7 @@ def _level(happening: h.Happening) -> int:
     match happening:
         case h.ChiefFenced():
             return logging.ERROR
-        case h.WorkerLost() | h.ShareGivenUp() | h.SetAside():
+        case h.WishFailed() | h.WorkerLost() | h.ShareGivenUp() | h.SetAside():
             return logging.WARNING
         case h.SaveEnded(cause=cause) | h.RestoreEnded(cause=cause) if cause:
             return logging.WARNING
@@ -44,6 +44,10 @@ def sentence(happening: h.Happening) -> str:  # noqa: C901, PLR0911, PLR0912 - o
             return f"worker {worker} is lost; it was last heard of {silent_s:.1f} s ago"
         case h.WorkerLeft(worker, cause):
             return f"worker {worker} has left{f' because of {cause}' if cause else ''}"
+        case h.StepAgreed(step, reason, _):
+            return f"all save at step {step}: {reason}"
+        case h.WishFailed(cause, message):
+            return f"a save that was wanted came to nothing: {cause}: {message}"
         case h.SaveOpened(_, step, _):
             return f"the save of step {step} begins"
         case h.SaveAgreed(_, step, gather_s):

@@ -76,6 +76,7 @@ class SaveFollow:
     came: int = 0
     shards_seen: int = 0
     splits_seen: int = 0
+    reason: str = ""
 
     def opened(self) -> SaveOpened:
         return SaveOpened(self.number, self.step, self.name)
@@ -166,6 +167,7 @@ class SaveFollow:
             cause="" if cause is None else cause.kind,
             message="" if cause is None else cause.message,
             parts=tuple(part.view(worker, epoch) for worker, part in sorted(self.parts.items())),
+            reason=self.reason,
         )
 
 

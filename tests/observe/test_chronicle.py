@@ -231,3 +231,33 @@ def test_words_of_another_job_s_workers_are_not_taken_for_ours(watch: Watch) -> 
     job.stage.start(9, "stranger", world_size=10)
     assert job.take() == []
     assert len(job.picture().workers) == 2
+
+
+def test_a_save_that_nobody_foresaw_says_why_there_is_one(watch: Watch) -> None:
+    job = watch()
+    for worker in (0, 1):
+        job.stage.finish(worker, 3)
+    job.stage.wish(0, "SIGTERM to worker 0", final=True)
+    assert job.take() == [h.StepAgreed(4, "SIGTERM to worker 0", final=True)]
+    for worker in (0, 1):
+        job.stage.finish(worker, 4)
+    assert job.picture().in_flight.reason == "SIGTERM to worker 0"
+    job.stage.write_all()
+    job.stage.commit()
+    for worker in (0, 1):
+        job.stage.save(worker, 5)
+    assert [save.reason for save in job.picture().saves] == ["SIGTERM to worker 0", ""]
+    assert job.take(h.WishFailed) == []
+
+
+def test_a_wish_that_comes_to_nothing_is_told_once_with_its_cause(watch: Watch) -> None:
+    job = watch()
+    job.stage.cut = {1}
+    job.stage.wish(0, "save-now", within_s=2.0)
+    job.stage.wait(3.0)
+    job.stage.cut = set()
+    job.stage.wait(3.0)
+    (failed,) = job.take(h.WishFailed)
+    assert failed.cause == "DeadlineExceeded"
+    assert failed.message.startswith("save-now: after 2 s")
+    assert [trouble.cause for trouble in job.picture().troubles] == ["DeadlineExceeded"]

@@ -99,6 +99,7 @@ def everything() -> list[h.Happening]:
         h.RestoreEnded(1, "latest", "ckpt-1", "", "", 1.0),
         h.SetAside("ckpt-1", "bytes differ"),
         h.ShareGivenUp(1, 1, 2, (0, 1)),
+        h.WishFailed("WorkerLost", "worker 1 is lost"),
         h.StepEnded(1, 0.1),
     ]
 

@@ -187,7 +187,7 @@ function drawGantt(picture) {
   const x = (time) => left + (time - save.opened_at) / span * (width - left - 12), failed = known(save.ended_at) && save.phase !== "committed";
   const height = (save.parts.length + 1) * row + 26;
   at("gantt-title").textContent = `${save.name}: ${failed ? `failed: ${save.cause}: ${save.message}` : save.phase}`
-    + ` – begun ${clock(save.opened_at)}, ${seconds(end - save.opened_at)}${save.bytes ? `, ${size(save.bytes)}` : ""}`;
+    + (save.reason ? ` – because of ${save.reason}` : "") + ` – begun ${clock(save.opened_at)}, ${seconds(end - save.opened_at)}${save.bytes ? `, ${size(save.bytes)}` : ""}`;
   at("gantt-title").className = failed ? "bad" : "";
   const axis = ticks(span).flatMap((tick) => {
     const there = x(save.opened_at + tick);
