@@ -126,12 +126,17 @@ class Worker:
         own: Model | None = None,
         name: str | None = None,
         state: ArrayState | None = None,
+        captured: bool = True,
     ) -> SaveTicket:
+        """`captured`: False where the model is handed in by `capture`, after the decision."""
         snapshot = ArraySnapshot(model, own or {})
         specs = specs_of(model)
         own_bytes = snapshot.own_bytes + (state.own_bytes if state else 0)
         request = SaveRequest(step, name or f"ckpt-{step}", specs, specs_digest(specs), own_bytes, {})
-        return self.session.agent.begin_save(request, snapshot, state)
+        return self.session.agent.begin_save(request, snapshot if captured else None, state)
+
+    def capture(self, ticket: SaveTicket, model: Model) -> None:
+        self.session.agent.captured(ticket, ArraySnapshot(model, {}))
 
 
 class Job:

@@ -76,6 +76,33 @@ def test_each_worker_takes_back_its_own(job: Any, model: Any, state_of: Any) -> 
     assert taken(restarted(job, 2)) == [10.0, 11.0]
 
 
+def test_it_is_saved_with_a_model_that_is_captured_after_the_decision(job: Any, model: Any, state_of: Any) -> None:
+    """As variables are that aggregate on read: they run collectives, once all workers are there."""
+    workers, states = job.start(2), [state_of(10), state_of(11)]
+    tickets = [worker.save(1, model, state=states[worker.index], captured=False) for worker in workers]
+    for worker, ticket in zip(workers, tickets, strict=True):
+        assert ticket.decided.wait(10)
+        assert not states[worker.index].released
+        worker.capture(ticket, model)
+    for ticket in tickets:
+        ticket.outcome.result()
+    assert all(state.released for state in states)
+    assert taken(restarted(job, 2)) == [10.0, 11.0]
+
+
+def test_it_is_let_go_of_when_nothing_was_captured(job: Any, model: Any, state_of: Any) -> None:
+    workers, states = job.start(2), [state_of(10), state_of(11)]
+    tickets = [worker.save(1, model, state=states[worker.index], captured=False) for worker in workers]
+    assert tickets[1].decided.wait(10)
+    workers[1].session.agent.capture_failed(tickets[1], RuntimeError("as if a collective had failed"))
+    for ticket in tickets:
+        assert ticket.outcome.wait()
+        assert "a collective had failed" in str(ticket.outcome.error)
+    for worker in workers:
+        worker.session.close()
+    assert all(state.released for state in states)
+
+
 def test_the_checkpoint_of_all_is_none_the_larger_and_knows_nothing_of_it(job: Any, model: Any, state_of: Any) -> None:
     workers = job.start(2)
     states = [state_of(0), state_of(1)]
