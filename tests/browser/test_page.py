@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from distckpt.observe.dashboard import Dashboard
-from distckpt.observe.picture import Picture
+from distckpt.observe.picture import PartView, Picture
 
 Serve = Callable[[Picture], Dashboard]
 Scenes = dict[str, Picture]
@@ -45,6 +45,20 @@ def test_a_failure_names_its_cause_and_its_worker(serve: Serve, browser: Any, sc
     assert "lost for 9.2 s" in seen
     assert "failed: WorkerLost: save of step 6500: worker 3" in seen
     assert "4,096 bytes differ" in seen
+
+
+def test_a_save_that_went_on_without_workers_shows_where_and_why_there_was_one(
+    serve: Serve, browser: Any, scenes: Scenes
+) -> None:
+    save = scenes["saving"].saves[0]
+    late = replace(save.parts[3], written_at=None, given_up_at=save.opened_at + 1.6)
+    absent = PartView(5, given_up_at=save.opened_at + 0.2)
+    parts = (*save.parts[:3], late, save.parts[4], absent, *save.parts[6:])
+    picture = replace(scenes["saving"], saves=(replace(save, parts=parts, reason="SIGTERM to worker 0"),))
+    seen = browser.look(opened(serve(picture)), "without")
+    assert "because of SIGTERM to worker 0" in seen
+    assert "did not come: others wrote its share" in seen
+    assert "worker 3 was done without from here on" in seen
 
 
 def test_a_job_that_has_just_begun_and_one_that_is_over_have_their_words(
