@@ -216,7 +216,7 @@ class JournalSeen:
     """The outcome of LookAtJournal. `generation` is the one that holds the directory; None: it could not be read.
 
     `is_start`: a start of the job, not a survivor that took over. `sign` changes as long as the holder lives;
-    `is_gone`: it certainly does not. `committed`: the checkpoint that was asked for.
+    `is_gone`: it certainly does not; `has_left`: it said that it goes. `committed`: the checkpoint that was asked for.
     """
 
     ordinal: int
@@ -224,6 +224,7 @@ class JournalSeen:
     is_start: bool = True
     sign: str | None = None
     is_gone: bool = False
+    has_left: bool = False
     committed: Checkpoint | None = None
 
 

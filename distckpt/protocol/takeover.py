@@ -4,8 +4,8 @@ Mirrored values are on every worker, so any that has captured the save can write
 each looks at the journal, and they take turns in the order of their indices. The journal decides if two try, or if a
 new start of the job came first. The others follow the journal for the outcome.
 
-Promised: nobody takes over from a coordinator that shows that it lives; what this worker says of the save is what the
-journal says, or that the outcome is unknown; all of it ends within `takeover_s`.
+Promised: nobody takes over from a coordinator that shows that it lives, or that left at a normal end; what this worker
+says of the save is what the journal says, or that the outcome is unknown; all of it ends within `takeover_s`.
 """
 
 from __future__ import annotations
@@ -131,10 +131,11 @@ class Takeover:
         if event.sign != self._sign:
             self._sign, self._sign_at = event.sign, now
         if self.state is TakeoverState.FOLLOWING:
-            if event.is_gone or now >= self._sign_at + self._deadlines.silence_s:
+            if event.is_gone or event.has_left or now >= self._sign_at + self._deadlines.silence_s:
                 self._end(self._unknown(f"who took over in generation {self._followed} is gone too"), "gone too")
-        elif beats:
-            self._end(self.why, "the coordinator lives, and cannot be reached")
+        elif beats or event.has_left:
+            # One that left has ended its saves; of this one it never knew.
+            self._end(self.why, "the coordinator lives, or has left as it should")
         else:
             self._wait_for_turn(is_gone=event.is_gone)
 

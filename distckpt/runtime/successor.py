@@ -60,12 +60,13 @@ class Successor:
     def _seen(self, effect: LookAtJournal) -> JournalSeen:
         try:
             state = Journal.open(self._succession.storage).state
-            sign, gone = _signs(self._succession.storage, state.begun)
+            sign, left = _signs(self._succession.storage, state.begun)
+            gone = state.begun is not None and is_gone(state.begun.process, this_process())
         except DistckptError as error:
             log.warning("the journal cannot be read: %s", error)
             return JournalSeen(effect.ordinal, None)
         done = committed(state, effect.name, self._succession.generation)
-        return JournalSeen(effect.ordinal, state.generation, is_start(state), sign, gone, done)
+        return JournalSeen(effect.ordinal, state.generation, is_start(state), sign, gone, left, done)
 
     def _taken_over(self, effect: TakeOver, ticket: SaveTicket) -> TakeOverEnded:
         try:
@@ -104,11 +105,11 @@ class Successor:
 
 
 def _signs(storage: Storage, begun: GenerationRecord | None) -> tuple[str | None, bool]:
-    """What changes while the holder of the directory lives, and whether it certainly does not."""
+    """What changes while the holder of the directory lives, and whether it said that it leaves."""
     beat = read_beat(storage)
     if begun is None or beat is None or beat.nonce != begun.nonce:
-        return None, begun is not None and is_gone(begun.process, this_process())
-    return str(beat.counter), beat.closed or is_gone(begun.process, this_process())
+        return None, False
+    return str(beat.counter), beat.closed
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A worker of a job without TensorFlow, as a process of its own, that can be told to die at a given storage operation.
 
 Arguments: one JSON object: directory, board (a file), index, count, steps (to save, one after the other), and perhaps
-`die`: {"at": K, "step": S}: SIGKILL just before the K-th storage operation after the save of step S was asked for.
+`die`: {"at": K, "step": S}: SIGKILL (or "signal") just before the K-th storage operation after the save of step S was
+asked for.
 Prints one JSON line for each save: {"step": S, "outcome": "committed"} or the name of the error.
 """
 
@@ -93,6 +94,7 @@ class Countdown:
     def __init__(self) -> None:
         self.done = 0
         self.die_at: int | None = None
+        self.signal: int = signal.SIGKILL
 
     def watch(self, owner: type, *names: str) -> None:
         for name in names:
@@ -105,7 +107,8 @@ class Countdown:
             if "alive.json" not in key:  # beats come when they come
                 self.done += 1
                 if self.done == self.die_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    self.die_at = None
+                    os.kill(os.getpid(), self.signal)
             return operation(*args, **kwargs)
 
         return counted
@@ -135,6 +138,7 @@ def main() -> None:
         countdown.done = 0
         if told.get("die", {}).get("step") == step:
             countdown.die_at = told["die"]["at"]
+            countdown.signal = told["die"].get("signal", signal.SIGKILL)
         request = SaveRequest(step, f"ckpt-{step}", specs, specs_digest(specs), 0, {})
         try:
             session.agent.begin_save(request, Snapshot(step)).outcome.result()

@@ -39,14 +39,14 @@ def script() -> ModuleType:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Any]:
-    """Runs the workers of one start of the job to their ends; returns their exit codes and what each printed."""
+def launch(tmp_path: Path) -> Iterator[Any]:
+    """Starts the workers of the job."""
     starts = count()
     running: list[subprocess.Popen[str]] = []
 
-    def run(
+    def start(
         steps: list[int], die: dict[int, dict[str, int]] | None = None, workers_count: int = 2
-    ) -> list[tuple[int, list[dict[str, Any]]]]:
+    ) -> list[subprocess.Popen[str]]:
         board = tmp_path / f"board-{next(starts)}"
         told = {"directory": str(tmp_path / "checkpoints"), "board": str(board), "count": workers_count, "steps": steps}
         workers = [
@@ -58,14 +58,28 @@ def start(tmp_path: Path) -> Iterator[Any]:
             for index in range(workers_count)
         ]
         running.extend(workers)
-        outputs = [worker.communicate(timeout=DEADLINE_S)[0] for worker in workers]
-        lines = [[json.loads(line) for line in output.splitlines()] for output in outputs]
-        return list(zip([worker.returncode for worker in workers], lines, strict=True))
+        return workers
 
-    yield run
+    yield start
     for worker in running:
         worker.kill()
         worker.wait()
+
+
+@pytest.fixture
+def start(launch: Any) -> Any:
+    """Runs the workers of one start of the job to their ends; returns their exit codes and what each printed."""
+
+    def run(*args: Any, **kwargs: Any) -> list[tuple[int, list[dict[str, Any]]]]:
+        workers = launch(*args, **kwargs)
+        outputs = [worker.communicate(timeout=DEADLINE_S)[0] for worker in workers]
+        return [(worker.returncode, lines_of(output)) for worker, output in zip(workers, outputs, strict=True)]
+
+    return run
+
+
+def lines_of(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
 
 
 def outcomes(lines: list[dict[str, Any]]) -> dict[int, str]:
@@ -117,4 +131,18 @@ def test_when_the_chief_is_killed_one_survivor_commits_and_the_other_hears_of_it
     assert manifest is not None
     assert (manifest.generation, manifest.workers, manifest.missing_workers) == (2, (1,), (0,))
     start([2])
+    assert_whole(tmp_path / "checkpoints", script, 2)
+
+
+def test_a_worker_frozen_in_the_middle_of_a_save_holds_nobody_up_and_takes_part_again_when_it_wakes(
+    launch: Any, script: ModuleType, tmp_path: Path
+) -> None:
+    chief, other = launch([1, 2], die={1: {"at": 2, "step": 1, "signal": signal.SIGSTOP}})
+    told = [json.loads(chief.stdout.readline()) for _ in range(2)]
+    assert told[1] == {"step": 1, "outcome": "committed"}, "without the frozen one, which still lives"
+    other.send_signal(signal.SIGCONT)
+    outputs = [worker.communicate(timeout=DEADLINE_S)[0] for worker in (chief, other)]
+    assert outcomes(lines_of(outputs[0])) == {2: "committed"}
+    assert outcomes(lines_of(outputs[1])) == {1: "committed", 2: "committed"}
+    assert [chief.returncode, other.returncode] == [0, 0]
     assert_whole(tmp_path / "checkpoints", script, 2)

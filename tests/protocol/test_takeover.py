@@ -59,6 +59,14 @@ def test_a_chief_that_lives_and_cannot_be_reached_is_left_alone(*, written: bool
     assert stage.cause(1).kind == ("OutcomeUnknown" if written else "CoordinatorUnreachable")
 
 
+def test_a_chief_that_left_at_a_normal_end_has_no_successor() -> None:
+    stage = orphaned(gone=False)
+    stage.holder = replace(stage.holder, has_left=True, is_gone=True)
+    stage.wait(DEADLINES.turn_s * 4)
+    assert stage.takeovers == {}
+    assert stage.cause(1).kind == "CoordinatorUnreachable"
+
+
 def test_a_coordinator_that_speaks_again_ends_the_watch() -> None:
     stage = orphaned(gone=False)
     stage.tell(1, Alive())

@@ -11,6 +11,7 @@ import pytest
 from distckpt.bundle.reader import BundleReader
 from distckpt.bundle.verify import verify
 from distckpt.catalog import Catalog
+from distckpt.cli.main import main
 from distckpt.errors import StorageError
 from distckpt.journal.log import Journal
 from distckpt.protocol.deadlines import Deadlines
@@ -67,7 +68,7 @@ def test_what_a_worker_cannot_write_the_others_write(job: Any, model: Any, befor
 
 
 def test_what_only_the_worker_had_that_cannot_write_is_named_in_the_manifest(
-    job: Any, model: Any, before_staging: Any
+    job: Any, model: Any, before_staging: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(name: str) -> None:
         if "worker-00001" in name:
@@ -82,6 +83,8 @@ def test_what_only_the_worker_had_that_cannot_write_is_named_in_the_manifest(
     assert manifest is not None
     assert manifest.missing_workers == (1,)
     assert "private" not in BundleReader(PosixStorage(job.directory), "ckpt-7").tensors
+    assert main(["show", str(job.directory), "7"]) == 0
+    assert "without     worker 1" in capsys.readouterr().out
 
 
 def test_a_worker_that_hangs_in_a_write_does_not_hold_the_save_up(job: Any, model: Any, before_staging: Any) -> None:
