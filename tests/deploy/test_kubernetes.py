@@ -120,14 +120,21 @@ def test_volumes_labels_and_deadlines_fit_together(path: str) -> None:
     assert set(mounts) == set(volumes)
     claim = manifest("kubernetes/base/claim.yaml")
     assert volumes["checkpoints"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
-    directory = container["readinessProbe"]["exec"]["command"][-1]
-    assert directory.startswith(mounts["checkpoints"] + "/")
-    assert directory in container["args"], "the probe asks about the directory that the training saves into"
+    assert any(each.startswith(mounts["checkpoints"] + "/") for each in container["args"])
     selected = manifest("kubernetes/base/networkpolicy.yaml")["spec"]["podSelector"]["matchLabels"]
     assert template["metadata"]["labels"].items() >= selected.items()
     assert (
         container["livenessProbe"]["terminationGracePeriodSeconds"] < template["spec"]["terminationGracePeriodSeconds"]
     )
+
+
+def test_no_worker_waits_for_a_name_that_is_published_when_it_is_ready() -> None:
+    """A worker is ready once it has found the others. The training operator's services know ready pods alone."""
+    (tfjobs,) = tfjobs_template()["spec"]["containers"]
+    assert "readinessProbe" not in tfjobs
+    (jobsets,) = pods_template(JOBSET)["spec"]["containers"]
+    assert manifest(JOBSET)["spec"]["network"]["publishNotReadyAddresses"] is True
+    assert jobsets["readinessProbe"]["exec"]["command"][-1] in jobsets["args"], "it asks about the training's directory"
 
 
 def test_a_disruption_restarts_all_and_spends_nothing() -> None:
@@ -210,8 +217,8 @@ def killed_and_restarted(cluster: Cluster, start_pods: Any) -> None:
     """One pod is killed in the middle: the other ends too, and the next pods go on from a commit to the end."""
     pods = start_pods(0)
     pods[0].wait_for("step 10:")
-    assert cluster.probe("readinessProbe", pods[1]) == 0
-    assert cluster.probe("livenessProbe", pods[1]) == 0
+    for name in {"readinessProbe", "livenessProbe"} & set(cluster.container):
+        assert cluster.probe(name, pods[1]) == 0
     pods[1].send(signal.SIGKILL)
     assert [pod.wait() for pod in pods] == [1, -signal.SIGKILL]
     pods = start_pods(1)
