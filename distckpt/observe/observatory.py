@@ -36,6 +36,7 @@ log = logging.getLogger("distckpt.observe")
 Scalars = Callable[[int, Mapping[str, float]], None]
 """Writes scalars of a step, for TensorBoard."""
 CLOSE_S = 5.0
+FOLDER = ".distckpt/dashboard"
 
 
 @dataclass(slots=True)
@@ -101,8 +102,10 @@ class Observatory:
             log.error("no dashboard: cannot listen on %s:%d: %s", host, port, error)  # noqa: TRY400 - it says it all
             return
         self._closing.callback(dashboard.close)
-        key = f".distckpt/dashboard/{opening.generation}.json"
+        key = f"{FOLDER}/{opening.generation}.json"
         try:
+            for stale in self._storage.keys(FOLDER):  # of starts that were killed
+                self._storage.delete(stale)
             told = {"url": dashboard.url, "token": dashboard.token}
             self._storage.put(key, json.dumps(told).encode(), private=True)
             self._closing.callback(self._storage.delete, key)

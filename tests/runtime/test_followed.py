@@ -176,6 +176,9 @@ def test_the_dashboard_command_shows_a_job_while_it_runs_and_after_it(
 
 
 def test_the_chief_serves_its_dashboard_to_those_who_own_the_directory(job: Job, model: Any) -> None:
+    killed = job.directory / ".distckpt" / "dashboard" / "0.json"  # of a start that could not remove it
+    killed.parent.mkdir(parents=True)
+    killed.write_text("{}")
     observatory = Observatory(Options(dashboard=True), KeepLatest(2))
     workers = job.start(2, policy=KeepLatest(2), observer=observatory)
     save(workers, 10, model)
