@@ -57,7 +57,7 @@ zombies: $(VENV)/has-test $(VENV)/has-distckpt ## two chiefs that start on one d
 		tests/commit/test_zombies.py $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/has-distckpt ## what a save costs, stock TensorFlow beside it, 2 and 4 workers (ARGS="--directory DIR")
+bench: $(VENV)/has-bench $(VENV)/has-distckpt ## saving and restoring beside stock TensorFlow and the machine's limits (ARGS="--mib 256")
 	@$(PY) benchmarks/save.py $(ARGS)
 
 .PHONY: browser
@@ -96,6 +96,7 @@ $(VENV)/made: requirements/make-venv.sh
 $(VENV)/has-demo: $(VENV)/has-runtime
 $(VENV)/has-test: $(VENV)/has-demo
 $(VENV)/has-lint: $(VENV)/has-test
+$(VENV)/has-bench: $(VENV)/has-runtime
 $(VENV)/has-distckpt: pyproject.toml $(VENV)/has-runtime
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

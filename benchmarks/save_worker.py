@@ -1,13 +1,15 @@
-"""One worker of the save benchmark: saves the same model with distckpt and with stock TensorFlow, in turn.
+"""One worker of the benchmark: saves and restores the same model in each of several ways, in turn.
 
 Run by save.py under `distckpt run`; its argument is one JSON object: directory, model, mib, rounds. The chief prints
 one JSON line. Stock TensorFlow's recipe is that of its guide on multi-worker training: every worker saves everything,
-the chief into the directory, the others into temporary ones that are thrown away.
+the chief into the directory, the others into temporary ones that are thrown away. "bare" is what the machine can do:
+the same bytes in the same number of files, written and fsynced, or read into fresh memory, by the same processes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import statistics
 import sys
@@ -16,16 +18,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import limits
+import numpy as np
 import tensorflow as tf
 
 import distckpt
 
 LAYERS = 300
 COLUMNS = 128
+STEPS_BETWEEN_SAVES = 24
+CURVE_SAVES = 3
 
 
 def variables_of(model: str, mib: int) -> list[Any]:
-    """300 variables of 1 to 8 units ("layers"), or one that is 9/10 of the model and 30 small ones ("embedding")."""
+    """300 variables of 1 to 8 units ("layers"), one that is 9/10 of the model and 30 small ones ("embedding"), or
+    10,000 of 16 numbers each ("small").
+    """
+    if model == "small":
+        return [tf.Variable(tf.random.normal([16])) for _ in range(10_000)]
     units = [9 * 30] + [1] * 30 if model == "embedding" else [1 + index % 8 for index in range(LAYERS)]
     unit_rows = mib * 2**20 // (4 * COLUMNS * sum(units))
     return [tf.Variable(tf.random.normal([unit_rows * unit, COLUMNS])) for unit in units]
@@ -36,81 +46,120 @@ class Bench:
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
         resolver = self.strategy.cluster_resolver
         self.worker = resolver.task_id
+        self.workers = len(resolver.cluster_spec().as_dict()["worker"])
         with self.strategy.scope():
             self.variables = variables_of(told["model"], told["mib"])
+        self.model_bytes = sum(4 * variable.shape.num_elements() for variable in self.variables)
         self.checkpoint = tf.train.Checkpoint(variables=self.variables)
         self.directory = Path(told["directory"])
         self.rounds = told["rounds"]
+        self.share = np.random.default_rng(self.worker).integers(0, 256, self.model_bytes // self.workers, np.uint8)
 
         def update() -> None:
             for variable in self.variables:
                 variable.assign_add(tf.ones_like(variable) * 1e-3)
 
         self.step = tf.function(lambda: self.strategy.run(update))
+        self.all_here = tf.function(lambda: self.strategy.run(_all_reduce))
 
     def meet(self) -> None:
-        """A step, and all workers have come: what is measured next begins together."""
-        self.step()
+        """All workers have come: what is measured next begins together."""
+        float(self.all_here())
 
-        def together() -> Any:
-            return tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(1.0))
-
-        float(self.strategy.run(together))
-
-    def stock(self) -> Any:
-        name = "stock" if self.worker == 0 else f"stock-temporary-{self.worker}"
-        return tf.train.CheckpointManager(self.checkpoint, str(self.directory / name), max_to_keep=1)
-
-    def timed(self, save: Callable[[], Any], finish: Callable[[], Any]) -> tuple[float, float]:
+    def timed(self, act: Callable[[], Any], finish: Callable[[], Any]) -> tuple[float, float]:
         """(seconds that the training thread was held, seconds to the end)."""
+        self.step()
         self.meet()
         begun = time.perf_counter()
-        save()
+        act()
         held = time.perf_counter() - begun
         finish()
         return held, time.perf_counter() - begun
 
     def run(self) -> dict[str, Any]:
-        ours, stock = self.manager(), self.stock()
-        ours.restore_or_initialize()
-        stock.restore_or_initialize()
-        asynchronous = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
-        ways: dict[str, Callable[[], tuple[float, float]]] = {
-            "distckpt, async": lambda: self.timed(ours.save, ours.wait),
-            "TensorFlow": lambda: self.timed(stock.save, lambda: None),
-            "TensorFlow, async": lambda: self.timed(lambda: stock.save(options=asynchronous), stock.sync),
-        }
-        times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for _ in range(self.rounds):
-            for way, measure in ways.items():
-                times[way].append(measure())
+        ours, stock = self.managers()
+        times: dict[str, list[tuple[float, float]]] = {}
+        for number in range(self.rounds):
+            for way, act, finish in self.ways_to_save(ours, stock, number):
+                times.setdefault(way, []).append(self.timed(act, finish))
         report = ours.last_save
-        ours.close()
-        written = report.bytes_by_worker
-        return {
+        for _ in range(max(3, self.rounds // 4)):
+            for way, act in self.ways_to_restore(ours, stock):
+                times.setdefault(way, []).append(self.timed(act, self.meet))
+        beside = self.beside(report.name)
+        found = {
             "ways": {way: _summary(seen) for way, seen in times.items()},
-            "bytes_by_worker": written,
-            "model_bytes": sum(4 * variable.shape.num_elements() for variable in self.variables),
-            "index_and_manifest_bytes": sum(
-                path.stat().st_size
-                for path in (self.directory / "ours").iterdir()
-                if path.is_file() and path.name.startswith(report.name) and ".data-" not in path.name
-            ),
+            "model_bytes": self.model_bytes,
+            "curves": {"distckpt, async": self.curve(ours.save), "TensorFlow": self.curve(stock.save)},
+            "bytes_by_worker": report.bytes_by_worker,
+            "index_and_manifest_bytes": beside,
         }
+        ours.close()
+        return found
 
-    def manager(self) -> Any:
-        return distckpt.CheckpointManager(
+    def managers(self) -> tuple[Any, Any]:
+        ours = distckpt.CheckpointManager(
             self.checkpoint, str(self.directory / "ours"), max_to_keep=1, strategy=self.strategy, async_save=True
         )
+        name = "stock" if self.worker == 0 else f"stock-temporary-{self.worker}"
+        stock = tf.train.CheckpointManager(self.checkpoint, str(self.directory / name), max_to_keep=1)
+        ours.restore_or_initialize()
+        stock.restore_or_initialize()
+        return ours, stock
+
+    def ways_to_save(
+        self, ours: Any, stock: Any, number: int
+    ) -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
+        asynchronous = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
+        bare = self.directory / f"bare-{self.worker}-{number % 2}"
+        return [
+            ("distckpt, async", ours.save, ours.wait),
+            ("TensorFlow", stock.save, self.meet),
+            ("TensorFlow, async", lambda: stock.save(options=asynchronous), lambda: (stock.sync(), self.meet())),
+            ("bare write + fsync", lambda: limits.write(bare, self.share), self.meet),
+            ("bare memcpy", self.share.copy, self.meet),
+        ]
+
+    def ways_to_restore(self, ours: Any, stock: Any) -> list[tuple[str, Callable[[], Any]]]:
+        files = [path for path in (self.directory / "ours").iterdir() if ".data-" in path.name]
+        return [
+            ("distckpt restore", ours.restore),
+            ("TensorFlow restore", lambda: self.checkpoint.restore(stock.latest_checkpoint)),
+            ("bare read", lambda: limits.read(files)),
+        ]
+
+    def curve(self, save: Callable[[], Any]) -> dict[str, list[float]]:
+        """Seconds of each training step around some saves, and the numbers of the steps that were followed by one."""
+        durations, saved = [], []
+        for number in range(CURVE_SAVES * STEPS_BETWEEN_SAVES):
+            begun = time.perf_counter()
+            self.step()
+            self.meet()
+            if number % STEPS_BETWEEN_SAVES == STEPS_BETWEEN_SAVES // 3:
+                save()
+                saved.append(number)
+            durations.append(time.perf_counter() - begun)
+        return {"step_s": durations, "saved_after": saved}
+
+    def beside(self, name: str) -> int:
+        """Bytes of the index and the manifest."""
+        files = [path for path in (self.directory / "ours").iterdir() if path.is_file()]
+        return sum(path.stat().st_size for path in files if path.name.startswith(name) and ".data-" not in path.name)
+
+
+def _all_reduce() -> Any:
+    return tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(1.0))
 
 
 def _summary(seen: list[tuple[float, float]]) -> dict[str, float]:
+    """The first is told apart. The 99th percentile of 20 is the worst."""
     held, ended = zip(*seen[1:], strict=True)
     return {
         "first_held_s": seen[0][0],
         "median_held_s": statistics.median(held),
-        "worst_held_s": max(held),
+        "p99_held_s": sorted(held)[math.ceil(0.99 * len(held)) - 1],
         "median_ended_s": statistics.median(ended),
+        "p99_ended_s": sorted(ended)[math.ceil(0.99 * len(ended)) - 1],
     }
 
 

@@ -38,6 +38,7 @@ LOCKS = (
     Lock("runtime", ("pyproject.toml", "requirements/build.in")),
     Lock("demo", ("--extra", "demo", "pyproject.toml"), ("runtime",)),
     Lock("test", ("pyproject.toml", "requirements/test.in"), ("runtime", "demo")),
+    Lock("bench", ("requirements/bench.in",), ("runtime", "demo")),
     Lock("lint", ("requirements/lint.in",), ("runtime", "demo", "test")),
 )
 
