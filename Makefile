@@ -56,6 +56,10 @@ zombies: $(VENV)/has-test $(VENV)/has-distckpt ## two chiefs that start on one d
 	@DISTCKPT_DUELS=$${DISTCKPT_DUELS:-1000} $(PY) -m pytest -s tests/commit/test_two_chiefs.py \
 		tests/commit/test_zombies.py $(ARGS)
 
+.PHONY: notices
+notices: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real training, its workers told to go with SIGTERM 20 times
+	@DISTCKPT_NOTICES=$${DISTCKPT_NOTICES:-21} $(PY) -m pytest tests/faults/test_notices.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-bench $(VENV)/has-distckpt ## saving and restoring beside stock TensorFlow and the machine's limits (ARGS="--mib 256")
 	@$(PY) benchmarks/save.py $(ARGS)

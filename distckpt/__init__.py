@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distckpt.manager import CheckpointManager
     from distckpt.options import Options
     from distckpt.policy import EverySeconds, EverySteps
+    from distckpt.preemption.notice import Preemption, PreemptionNotice
     from distckpt.protocol.retention import AnyOf, KeepBest, KeepEvery, KeepLatest
     from distckpt.tensors.worker_state import trackable
 
@@ -33,6 +34,8 @@ __all__ = [
     "KeepEvery",
     "KeepLatest",
     "Options",
+    "Preemption",
+    "PreemptionNotice",
     "checkpoints_iterator",
     "errors",
     "keras",
@@ -49,6 +52,8 @@ _HOMES = {
     "KeepEvery": "distckpt.protocol.retention",
     "KeepLatest": "distckpt.protocol.retention",
     "Options": "distckpt.options",
+    "Preemption": "distckpt.preemption.notice",
+    "PreemptionNotice": "distckpt.preemption.notice",
     "checkpoints_iterator": "distckpt.iterator",
     "trackable": "distckpt.tensors.worker_state",
 }

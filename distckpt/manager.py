@@ -24,6 +24,7 @@ from distckpt.observe.observatory import Observatory
 from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
 from distckpt.policy import SavePolicy, Schedule
+from distckpt.preemption.notice import Preemption, settings_of
 from distckpt.preemption.triggers import Triggers
 from distckpt.protocol.messages import Committed
 from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, Sparing, policy_from
@@ -58,6 +59,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
     - `retention`: what is kept, instead of `max_to_keep`: see `distckpt.KeepLatest` and its neighbours. Or a function:
       given the checkpoints (with `step`, `name`, `timestamp`, `metrics`), oldest first, it returns those to keep. It
       is called on the chief, on another thread; where it fails, that is logged and nothing is removed.
+    - `preemption`: True or a `distckpt.Preemption`: at a notice that a worker will be gone (SIGTERM, SIGINT, Slurm's
+      time limit, Google's and Amazon's clouds) all save at the end of the step, and `step_end` raises SystemExit.
     - `async_save`: False: `save` returns after the commit. True: it returns as soon as the values are captured; errors
       are logged at once and raised by the next call of `save`, `step_end` or `wait`.
     - `worker_state`: a `tf.train.Checkpoint` of what only this worker has (iterators, random generators). Saved as a
@@ -83,7 +86,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         strategy: Any = None,
         save_policy: SavePolicy | None = None,
         retention: Policy | Chooser | None = None,
-        preemption: Any = None,
+        preemption: Preemption | bool | None = None,
         async_save: bool = False,
         worker_state: Any = None,
         options: Options | None = None,
@@ -94,8 +97,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             cluster.refuse_hidden_cluster(place, os.environ)
         self._is_eager = tf.executing_eagerly()
         refuse_graphs(place, made_eagerly=self._is_eager)
-        _refuse_unbuilt(preemption=preemption)
         self._schedule = Schedule(save_policy)
+        notices = settings_of(preemption)
         self._async_save = async_save
         self._retention = KeepLatest(max_to_keep) if retention is None else policy_from(retention)
         self._name_prefix = name_prefix(os.fspath(directory), checkpoint_name)
@@ -139,18 +142,18 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
                 init_fn,
                 last_checkpoint_step,
             )
+            save_s = self._options.deadlines.save_s
+            self._triggers = Triggers(self, self._tenancy, self._schedule, place, save_s, notices)
         except BaseException:
             self._leave()
             raise
         self._remember(self._session.checkpoints)
         if self._reader is not None:
             self._maybe_delete, self._latest_checkpoint = self._reader._listed()  # noqa: SLF001 - of the same class
-            self._triggers: Triggers = self._reader._triggers  # noqa: SLF001 - of the same class
             return
         close_when_forgotten(self, self._tenancy)
         if not self._is_temporary:
             _readers.add(self, checkpoint, self._shared)
-        self._triggers = Triggers(self, self._tenancy, self._schedule, place, (options or Options()).deadlines.save_s)
 
     @property
     def _session(self) -> Session:
@@ -195,13 +198,13 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         agreed = self._session.agent.step_ended(step)
         self._step_file.step(step)
         if agreed is None and not self._schedule.due(step):
-            self._triggers.step_ended()
+            self._triggers.step_ended(self)
             return None
         last, name = self._in_flight or self._last_committed, f"{self._name_prefix}{step}"
         if agreed is not None and last is not None and last.request.name == name:
-            return self._path(name)  # the caller has saved here, just before
+            return self._triggers.save(agreed, lambda: self._path(name), self)  # the caller has saved here, just before
         self._source.count_save()
-        return self._save(step, metrics, None)
+        return self._triggers.save(agreed, lambda: self._save(step, metrics, None), self)
 
     def wait(self, timeout: float | None = None) -> None:
         """Until the save in flight, if any, is committed, and its callbacks have run. Raises its error, or theirs;
@@ -328,8 +331,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         if self._closed:
             return
         self._closed = True
-        if self._reader is None:
-            self._triggers.close()
+        self._triggers.close()
         try:
             self.wait()
         finally:
@@ -491,9 +493,3 @@ def _execute_callbacks(callbacks: Sequence[Callable[..., object]], path: str) ->
         if takes > 1:
             raise AssertionError(f"a write callback takes the path or nothing; {callback} takes {takes} arguments")
         callback(*[path][:takes])
-
-
-def _refuse_unbuilt(**arguments: Any) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise ConfigurationError(f"{name} is not supported by this version of distckpt; leave it out")

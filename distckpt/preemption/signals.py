@@ -20,7 +20,6 @@ from typing import Any
 from distckpt.errors import ConfigurationError
 
 _READ_BYTES = 4096
-_STOP = 0  # no signal has this number
 
 
 class SignalWatch:
@@ -39,30 +38,29 @@ class SignalWatch:
         self._on_signal = on_signal
         self._closed = False
         self._interrupted = False
-        self._read, self._write = socket.socketpair()
-        os.set_blocking(self._write.fileno(), False)
-        self._before_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        self._ear = _Ear.of_this_process()
+        self._ear.open(self)
         self._before: dict[int, Any] = {each: signal.signal(each, self._handle) for each in signums}
-        self._thread = threading.Thread(target=self._listen, name="distckpt-signals", daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
         """Restores what was there. May be called twice, and from any thread: then the next signal does it."""
         if self._closed:
             return
         self._closed = True
+        self._ear.close(self)
         if threading.current_thread() is threading.main_thread():
             self._restore()
-        self._write.send(bytes([_STOP]))
-        self._thread.join(1.0)
+
+    def heard(self, signum: int) -> None:
+        """A byte has come."""
+        if signum in self._before:
+            self._on_signal(signal.Signals(signum))
 
     def _restore(self) -> None:
         for signum, before in self._before.items():
             if signal.getsignal(signum) == self._handle:
                 signal.signal(signum, signal.SIG_DFL if before is None else before)
-        mine = signal.set_wakeup_fd(self._before_fd)
-        if mine not in (self._write.fileno(), self._before_fd):
-            signal.set_wakeup_fd(mine)  # someone came after us: theirs stays
+        self._ear.release()
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         """In the main thread, some time after the byte was written."""
@@ -71,7 +69,7 @@ class SignalWatch:
             self._restore()
             os.kill(os.getpid(), signum)
             return
-        if is_first and not self._hears():
+        if is_first and not self._ear.hears():
             self._on_signal(signal.Signals(signum))
         before = self._before[signum]
         if before is signal.default_int_handler and not self._interrupted:
@@ -79,23 +77,73 @@ class SignalWatch:
         elif callable(before):
             before(signum, frame)
 
-    def _hears(self) -> bool:
-        """Whether the byte came to this watch, and not to someone who took the descriptor since."""
-        descriptor = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        if descriptor != self._write.fileno():
-            signal.set_wakeup_fd(descriptor)
-        return descriptor == self._write.fileno()
+
+class _Ear:
+    """The wake-up descriptor, of which a process has one, and its thread. It stays; while no watch is open, whoever had
+    the descriptor before has it again. The others' gets every byte too, as long as it is the file that it was: numbers
+    of descriptors are given anew.
+    """
+
+    _mine: _Ear | None = None
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        os.set_blocking(self._write.fileno(), False)
+        self._watches: list[SignalWatch] = []
+        self._theirs: tuple[int, tuple[int, int]] | None = None
+        threading.Thread(target=self._listen, name="distckpt-signals", daemon=True).start()
+
+    @classmethod
+    def of_this_process(cls) -> _Ear:
+        if cls._mine is None:
+            cls._mine = cls()
+        return cls._mine
+
+    def open(self, watch: SignalWatch) -> None:
+        self._watches.append(watch)
+        before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        if before != self._write.fileno():
+            self._theirs = None if before == -1 else (before, _identity(before))
+
+    def close(self, watch: SignalWatch) -> None:
+        self._watches.remove(watch)
+
+    def release(self) -> None:
+        """Gives the descriptor back where nobody needs it any more. In the main thread."""
+        if not self._watches and self.hears():
+            signal.set_wakeup_fd(self._others())
+
+    def hears(self) -> bool:
+        """Whether the bytes come here, and not to someone who took the descriptor since. In the main thread."""
+        now = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        if now != self._write.fileno():
+            signal.set_wakeup_fd(now)
+        return now == self._write.fileno()
+
+    def _others(self) -> int:
+        """The descriptor that was there before; -1 if there was none, or it is another file by now."""
+        if self._theirs is None:
+            return -1
+        descriptor, identity = self._theirs
+        try:
+            return descriptor if _identity(descriptor) == identity else -1
+        except OSError:
+            return -1
 
     def _listen(self) -> None:
         while True:
             for signum in self._read.recv(_READ_BYTES):
-                if signum == _STOP:
-                    return
-                if signum in self._before:
-                    self._on_signal(signal.Signals(signum))
-                if self._before_fd != -1:
+                for watch in list(self._watches):
+                    watch.heard(signum)
+                descriptor = self._others()
+                if descriptor != -1:
                     with suppress(OSError):
-                        os.write(self._before_fd, bytes([signum]))
+                        os.write(descriptor, bytes([signum]))
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def may_be_taken(signum: signal.Signals) -> bool:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -87,6 +88,24 @@ def test_whoever_waited_for_the_byte_before_has_it_too(watch: Watching, heard: S
         assert theirs.recv(1) == bytes([signal.SIGUSR1])
         made.close()
         assert signal.set_wakeup_fd(-1) == wakeup.fileno()
+
+
+def test_a_descriptor_whose_number_was_given_anew_gets_nothing(
+    watch: Watching, heard: SimpleQueue[signal.Signals], tmp_path: Path
+) -> None:
+    theirs, wakeup = socket.socketpair()
+    os.set_blocking(wakeup.fileno(), False)
+    signal.set_wakeup_fd(wakeup.fileno())
+    made = watch(signal.SIGUSR1)
+    with (tmp_path / "a checkpoint").open("wb") as file:
+        os.dup2(file.fileno(), wakeup.fileno())
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert heard.get(timeout=DEADLINE_S) is signal.SIGUSR1
+        made.close()
+    wakeup.close()
+    theirs.close()
+    assert signal.set_wakeup_fd(-1) == -1
+    assert (tmp_path / "a checkpoint").read_bytes() == b""
 
 
 def test_a_signal_is_heard_also_when_someone_took_the_descriptor(
