@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from unittest.mock import patch
 
+from distckpt.commit.succession import committed, is_start
 from distckpt.errors import CorruptJournal, Fenced
 from distckpt.journal import log
 from distckpt.journal.codec import decode_entry
@@ -16,6 +17,8 @@ from distckpt.journal.reading import Loaded, load
 from distckpt.journal.records import CommitRecord, GenerationRecord, Process
 from distckpt.journal.state import JournalState
 from distckpt.model import Checkpoint
+from distckpt.protocol.effects import LookAtJournal
+from distckpt.protocol.events import JournalSeen
 from distckpt.storage.memory import MemoryStorage
 
 
@@ -34,13 +37,20 @@ class Shared:
     def live(self) -> tuple[Checkpoint, ...]:
         return load(self._storage()).state.live
 
-    def begin(self) -> Shared:
-        """A new generation begins."""
+    def looked_at(self, generation: int, look: LookAtJournal) -> JournalSeen:
+        """What a worker of `generation` is told of the journal. Nobody is seen to live: the worst that may be."""
+        state = load(self._storage()).state
+        done = committed(state, look.name, generation)
+        return JournalSeen(look.ordinal, state.generation, is_start(state), "sign", is_gone=False, committed=done)
+
+    def begin(self, *, survivor: bool = False) -> Shared:
+        """A new generation begins: a start of the job, or a survivor's."""
         storage = self._storage()
         journal = Journal.open(storage)
         generation = self.generation + 1
+        world = () if survivor else ("chief:1",)
         with as_generation(generation):
-            journal.begin(job="job", process=Process("host", generation), world=(), timestamp=0.0, nonce="start")
+            journal.begin(job="job", process=Process("host", generation), world=world, timestamp=0.0, nonce="start")
         return self._after(storage, generation, journal.state)
 
     def append(self, generation: int, checkpoint: Checkpoint) -> Shared:

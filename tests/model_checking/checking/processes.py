@@ -17,6 +17,7 @@ from distckpt.protocol.agent import Agent
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.messages import (
+    Aborted,
     AgentEnvelope,
     Alive,
     Committed,
@@ -37,6 +38,7 @@ DEADLINES = Deadlines(
     announce_s=50,
     write_s=50,
     straggler_s=1,
+    turn_s=0,
     commit_s=1,
 )
 LATE_S = 2.0  # longer than `straggler_s`, and several times within any other deadline
@@ -70,9 +72,15 @@ class Worker:
         self.steps = steps
         self.told: dict[int, str] = {}
         """By step: "Committed", or the kind of the cause."""
+        self.aborted: dict[int, int] = {}
+        """By step: the round that it was told was given up."""
         self.writes: dict[tuple[int, int], effects.WriteShare] = {}
         """What is being written, by round and number of the share."""
         self.alive = True
+        self.look: effects.LookAtJournal | None = None
+        self.order: effects.TakeOver | None = None
+        """A takeover that is asked for; `heir` is the generation that it has begun, 0 before that."""
+        self.heir = 0
         join = Join(world_size, "host", worker, f"probe-{worker}")
         self._agent: Agent | None = Agent(self.me, join, DEADLINES, "chief")
         self._now = 0.0
@@ -80,7 +88,7 @@ class Worker:
 
     def __getstate__(self) -> dict[str, object]:
         """Of a worker that has ended nothing matters but what it was told."""
-        gone = {"alive": False, "_agent": None, "_now": 0.0, "_snapshots": set()}
+        gone = {"alive": False, "_agent": None, "_now": 0.0, "_snapshots": set(), "look": None, "order": None}
         return self.__dict__ | (gone if self.ended else {})
 
     @property
@@ -88,12 +96,32 @@ class Worker:
         """It has been told of all its saves, or has died, and writes nothing: it hears and says nothing any more."""
         return not self.writes and (not self.alive or len(self.told) == len(self.steps))
 
+    def journal_seen(self, event: events.JournalSeen) -> Out:
+        self.look = None
+        return self._handle(event)
+
+    def takeover_ended(self, committed: Checkpoint | None, cause: Cause | None = None) -> Out:
+        assert self.order is not None
+        order, self.order, self.heir = self.order, None, 0
+        return self._handle(events.TakeOverEnded(order.ordinal, committed, cause))
+
+    def checkpoint(self) -> Checkpoint:
+        """What a takeover commits: the whole snapshot, in one shard."""
+        assert self.order is not None
+        require(self.order.ordinal in self._snapshots, f"{self.me.incarnation} takes a save over without its snapshot")
+        step = self.steps[self.order.ordinal - 1]
+        file = FileRecord(f"ckpt-{step}.0", 24, f"{self.heir}/{self.order.round}-all-{self.me.incarnation}-step{step}")
+        return Checkpoint(f"ckpt-{step}", step, 0.0, self.heir, (file,), "sha")
+
     def start(self) -> Out:
         out = self._handle(events.Started())
         self._save_next(out)
         return out
 
     def hear(self, envelope: CoordinatorEnvelope) -> Out:
+        message = envelope.message
+        if isinstance(message, Aborted) and self.steps[message.ordinal - 1] not in self.told:
+            self.aborted[self.steps[message.ordinal - 1]] = message.round
         return self._handle(events.Heard(envelope))
 
     def write(self, number: int, share: int, *, well: bool) -> Out:
@@ -131,7 +159,7 @@ class Worker:
             self._do(effect, out)
         return out
 
-    def _do(self, effect: effects.AgentEffect, out: Out) -> None:
+    def _do(self, effect: effects.AgentEffect, out: Out) -> None:  # noqa: C901 - one case for each effect
         match effect:
             case effects.Tell(envelope):
                 if not isinstance(envelope.message, Heartbeat):
@@ -141,6 +169,10 @@ class Worker:
                 require(step == self.steps[ordinal - 1], f"{self.me.incarnation} is to write step {step}")
                 require((number, share) not in self.writes, f"{self.me.incarnation} is to write share {share} twice")
                 self.writes[number, share] = effect
+            case effects.LookAtJournal():
+                self.look = effect
+            case effects.TakeOver():
+                self.order = effect
             case effects.DropSnapshot(ordinal):
                 require(ordinal in self._snapshots, f"{self.me.incarnation} drops a snapshot twice")
                 writing = any(each.ordinal == ordinal for each in self.writes.values())

@@ -22,7 +22,7 @@ from typing import Any
 from checking.freezing import Table, bits, memoised
 from checking.journals import Shared
 from checking.processes import Broken, Chief, Envelope, Out, Worker, require
-from distckpt.errors import CorruptJournal, Fenced, OutcomeUnknown, StorageNoSpace, error_from
+from distckpt.errors import CorruptJournal, Fenced, OutcomeUnknown, StorageNoSpace, cause_of, error_from
 from distckpt.model import Cause, Checkpoint, FileRecord
 from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
 
@@ -81,6 +81,7 @@ class Search:
         self._committing = memoised(self._commit)
         self._read = memoised(self._read_journal)
         self._judged = memoised(self._judge)
+        self._surviving = memoised(self._survive)
         self._told: set[str] = set()
         self._unheard = memoised(self._messages_to_ended)
 
@@ -147,9 +148,55 @@ class Search:
                     yield (place, *move), changed(state, place, effect, fault)
             if is_chief:
                 yield from self._commits(state, place, faults=faults)
+            else:
+                yield from self._survives(state, place)
         if self.bounds.generations == 1 and self._read(state[JOURNAL])[1] == 1 + bool(self.bounds.before):
             sealed = self.journals.number(self.journals.of(state[JOURNAL]).begin())
             yield ("a later generation begins",), (sealed, *state[1:])
+
+    def _survives(self, state: State, place: int) -> Iterator[tuple[Move, State]]:
+        """A worker whose coordinator is lost looks at the journal, or takes the next step of its takeover."""
+        done = self._surviving(state[place], state[JOURNAL])
+        if done is not None:
+            what, journal, effect = done
+            yield (place, what), changed((journal, *state[1:]), place, effect, 0)
+
+    def _survive(self, number: int, journal: int) -> tuple[str, int, Effect] | None:
+        worker, shared = self.workers.of(number), self.journals.of(journal)
+        if worker.look is not None:
+            what, out = "looks at the journal", worker.journal_seen(shared.looked_at(worker.me.generation, worker.look))
+        elif worker.order is None:
+            return None
+        elif worker.heir == 0 and shared.generation != worker.me.generation:
+            what, out = "finds another faster", worker.takeover_ended(None)
+        elif worker.heir == 0:
+            shared = shared.begin(survivor=True)
+            worker.heir = shared.generation
+            what, out = "takes over", Out()
+        else:
+            what, shared, out = self._commit_as_heir(worker, shared)
+        return what, self.journals.number(shared), self.numbered(self.workers, worker, out)
+
+    def _commit_as_heir(self, worker: Worker, shared: Shared) -> tuple[str, Shared, Out]:
+        assert worker.order is not None
+        step = worker.steps[worker.order.ordinal - 1]
+        done = next(
+            (each for each in shared.live if each.step == step and each.generation == worker.me.generation), None
+        )
+        try:
+            if done is None:
+                done = worker.checkpoint()
+                shared = shared.append(worker.heir, done)
+        except Fenced as error:
+            return (
+                "is fenced",
+                shared.fenced(worker.heir),
+                worker.takeover_ended(None, cause_of(error, worker.me.worker)),
+            )
+        return "has committed", shared, worker.takeover_ended(done)
+
+    def numbered(self, table: Table[Any], process: object, out: Out) -> Effect:
+        return table.number(process), self.mask(self.envelopes, out.sent), self.mask(self.handles, out.discarded)
 
     def _without_the_unheard(self, state: State) -> State:
         """`state` without the messages to workers that have ended: nobody will hear them."""
@@ -219,16 +266,19 @@ class Search:
         return self.mask(self.handles, [h for handles in commits.values() for h in handles]), shared.generation, commits
 
     def _judge(self, number: int, journal: int) -> str:
-        """What is wrong with what a worker was told, given what the journal says; nothing: an empty text."""
+        """What is wrong with what a worker was told, given what the journal says; nothing: an empty text.
+
+        Where it was told of a round that was given up, the same step may be committed by a later round without it.
+        """
         worker = self.workers.of(number)
         _, _, commits = self._read(journal)
         for step, kind in worker.told.items():
             self._told.add(kind)
-            stands = (worker.me.generation, step) in commits
-            if kind == "Committed" and not stands:
+            handles = commits.get((worker.me.generation, step))
+            if kind == "Committed" and handles is None and (worker.me.generation + 1, step) not in commits:
                 return f"I2: {worker.me.incarnation} was told that step {step} is committed, and it is not"
             retry = kind != "Committed" and error_from(Cause(kind, "")).advice == "retry"
-            if retry and stands:  # it says that nothing was committed
+            if retry and handles is not None and worker.aborted.get(step, 0) in (0, round_of(handles)):
                 return f"{worker.me.incarnation} was told {kind} of step {step}, and it is committed"
         return ""
 
@@ -317,6 +367,11 @@ class _Moves:
             search.mask(search.envelopes, out.sent),
             search.mask(search.handles, out.discarded),
         )
+
+
+def round_of(handles: tuple[str, ...]) -> int:
+    """The round that staged them; see `Worker.write`."""
+    return int(handles[0].split("/")[1].split("-")[0])
 
 
 def changed(state: State, place: int, effect: Effect, faults: int) -> State:
