@@ -70,6 +70,10 @@ browser: $(VENV)/has-test $(VENV)/has-distckpt ## the dashboard in a real Chromi
 		|| apt-get install --yes --no-install-recommends chromium-headless-shell fonts-dejavu-core
 	@$(PY) -m pytest tests/browser $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: $(VENV)/has-distckpt ## 100,000 tensors, 100,000 journal records, 10,000 variables, an idle step (ARGS="--directory DIR")
+	@$(PY) benchmarks/scale.py $(ARGS)
+
 .PHONY: bench-agents
 bench-agents: $(VENV)/has-distckpt ## agreement and commit of 10 to 1,000 workers over real sockets (ARGS="--workers 4096")
 	@$(PY) benchmarks/agents.py $(ARGS)

@@ -1,0 +1,121 @@
+"""`make bench-scale`: what grows with the number of tensors, of variables and of saves.
+
+
+The index, the verification and the plan of 1,000 to 100,000 tensors; opening a directory whose journal has 100,000
+records; a capture of 10,000 variables; a `step_end` when there is nothing to do. Prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distckpt.bundle.index import encode_index
+from distckpt.bundle.names import data_file, index_file
+from distckpt.bundle.payload import Payload
+from distckpt.bundle.verify import verify
+from distckpt.bundle.writer import write_share
+from distckpt.journal.log import Journal
+from distckpt.journal.process import this_process
+from distckpt.journal.records import CommitRecord, RetireRecord
+from distckpt.model import Checkpoint, FileRecord, TensorSpec
+from distckpt.protocol.plan import plan, specs_digest
+from distckpt.storage.posix import PosixStorage
+from distckpt.text import columns
+
+DT_FLOAT = 1
+ELEMENTS = 16
+REPEATS = 5
+
+
+def timed(act: Callable[[], Any]) -> float:
+    """Milliseconds, the median of some."""
+    seen = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        act()
+        seen.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(seen)
+
+
+def of_tensors(count: int, directory: str) -> tuple[str, ...]:
+    """A checkpoint of `count` tensors of 64 bytes: one row of the table."""
+    storage = PosixStorage.create(f"{directory}/{count}")
+    data = np.zeros(4 * ELEMENTS, np.uint8)
+    names = [f"model/layer-{number // 10}/variable-{number % 10}/.ATTRIBUTES/VARIABLE_VALUE" for number in range(count)]
+    payloads = [Payload(name, DT_FLOAT, (ELEMENTS,), data) for name in names]
+    specs = [TensorSpec(name, DT_FLOAT, (ELEMENTS,), data.size, divisible=True) for name in names]
+    file = storage.stage(1, "share")
+    entries, _ = write_share(payloads, file, threads=2)
+    storage.publish(file.seal(), data_file("ckpt-1", 0, 1))
+    storage.put(index_file("ckpt-1"), encode_index([entries]))
+    assert verify(storage, "ckpt-1") == []
+    acts: tuple[Callable[[], Any], ...] = (
+        lambda: plan(specs, [0, 0]),
+        lambda: specs_digest(specs),
+        lambda: encode_index([entries]),
+        lambda: verify(storage, "ckpt-1"),
+    )
+    return (f"{count:,} tensors", *(f"{timed(act):,.1f} ms" for act in acts))
+
+
+def of_journal(records: int, directory: str) -> tuple[str, str]:
+    """How long a directory with that many records takes to open."""
+    storage = PosixStorage.create(f"{directory}/journal")
+    journal = Journal.open(storage)
+    journal.begin(job="benchmark", process=this_process(), world=(), timestamp=0.0)
+    for step in range(records // 2):
+        files = (FileRecord(f"ckpt-{step}.data-00000-of-00001", 64), FileRecord(f"ckpt-{step}.index", 64))
+        journal.append(CommitRecord(Checkpoint(f"ckpt-{step}", step, float(step), 1, files, "0" * 64)))
+        if step:
+            journal.append(RetireRecord((f"ckpt-{step - 1}",)))
+        journal.compact()
+    return f"opening a journal of {journal.state.slot:,} records", f"{timed(lambda: Journal.open(storage)):,.1f} ms"
+
+
+def of_training(directory: str) -> list[tuple[str, str]]:
+    import tensorflow as tf  # noqa: PLC0415 - what comes before needs none, and its threads would be in the way
+
+    import distckpt  # noqa: PLC0415 - the same
+    from distckpt.tensors.cluster import ALONE  # noqa: PLC0415 - the same
+    from distckpt.tensors.source import Source  # noqa: PLC0415 - the same
+
+    checkpoint = tf.train.Checkpoint(variables=[tf.Variable(tf.zeros([ELEMENTS])) for _ in range(10_000)])
+    source = Source(checkpoint, ALONE)
+    source.layout()
+
+    def look_and_capture() -> None:
+        source.layout()
+        source.capture(looked=True).release()
+
+    captured = timed(look_and_capture)
+    few = tf.train.Checkpoint(variable=tf.Variable(0.0))
+    with distckpt.CheckpointManager(few, f"{directory}/manager", 1, save_policy=distckpt.EverySteps(10**9)) as manager:
+        manager.step_end(1)
+        calls = 10_000
+        idle = timed(lambda: [manager.step_end(step) for step in range(2, calls + 2)]) / calls
+    return [("capturing 10,000 variables", f"{captured:,.1f} ms"), ("step_end, nothing to do", f"{1000 * idle:.2f} µs")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=100_000, help="of the journal (100000)")
+    parser.add_argument("--directory", default=None, help="where to write; default: the system's temporary directory")
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=told.directory) as directory:
+        rows = [("", "PLAN", "DIGEST", "INDEX", "VERIFICATION")]
+        rows += [of_tensors(count, directory) for count in (1_000, 10_000, 100_000)]
+        sys.stdout.write("\n".join(columns(rows, right=(1, 2, 3, 4))) + "\n\n")
+        found = [of_journal(told.records, directory), *of_training(directory)]
+        sys.stdout.write("\n".join(columns(found, right=(1,))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
