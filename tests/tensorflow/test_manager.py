@@ -353,7 +353,8 @@ def test_after_closing_a_save_says_so(training: Training) -> None:
     [
         ({"max_to_keep": 0}, "max_to_keep"),
         ({"worker_state": tf.Variable(0)}, "worker_state"),
-        ({"preemption": True}, "preemption"),
+        ({"preemption": "SIGTERM"}, "preemption"),
+        ({"save_policy": 600}, "save_policy"),
         ({"checkpoint_interval": 2}, "step_counter"),
     ],
 )
