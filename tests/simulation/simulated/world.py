@@ -221,6 +221,14 @@ class World:
         self.tell("from here on nothing goes wrong")
         self.faults = self.faults.healed()
         self._healed = True
+        for process in self.network.processes.values():
+            if (
+                process.alive
+                and process.chief is not None
+                and not process.me.generation
+                and process.frozen_until > self.now
+            ):
+                process.die("it was frozen before it began: waking, it would be one more start of the job")
         if not self._restarting:
             self._restarting = True
             self.at(0.5, self._restart)
