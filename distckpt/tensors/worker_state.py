@@ -2,7 +2,7 @@
 
 It is captured as the model is, by reference and on the training thread, but for what gives its values itself: an
 iterator is serialized by TensorFlow there and then, 8 µs for each element that its shuffle and prefetch buffers hold,
-so that the save holds the very position that belongs to its step (docs/decisions/0011-worker-state.md). It becomes a
+so that the save holds the very position that belongs to its step (docs/decisions/0015-worker-state.md). It becomes a
 TensorFlow checkpoint of its own.
 """
 
