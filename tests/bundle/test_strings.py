@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distckpt.bundle.byte_stream import ByteStream
-from distckpt.bundle.dtypes import STRING
+from distckpt.bundle.checksum import crc32c, mask
+from distckpt.bundle.dtypes import STRING, VARIANT
 from distckpt.bundle.strings import checksum_elements, decode_strings, encode_strings
 
 elements_lists = st.lists(st.binary(max_size=300), max_size=30)
@@ -55,3 +56,25 @@ def test_bytes_that_end_too_early_are_an_error() -> None:
     stream = ByteStream(lambda offset, length: data.tobytes()[offset : min(offset + length, 100)], data.size, 4096)
     with pytest.raises(ValueError, match="ends in the middle"):
         checksum_elements(stream, STRING, 1)
+
+
+def test_bytes_beyond_the_elements_are_found() -> None:
+    data, crc = encode_strings([b"ab"])
+    with pytest.raises(ValueError, match="its elements take 2 bytes, and there are 3"):
+        decode_strings(data.tobytes() + b"x", 1, crc)
+
+
+def a_variant(content: bytes, stored: int | None = None) -> bytes:
+    """One element as TensorFlow writes it, with the checksum `stored` in place of the right one."""
+    crc = crc32c(content, crc32c(len(content).to_bytes(8, "little")))
+    return bytes([len(content)]) + content + (mask(crc) if stored is None else stored).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(a_variant(b"abc") + b"x", "1 bytes are left over"), (a_variant(b"abc", stored=7), "a checksum within its data")],
+)
+def test_variants_with_bytes_left_over_or_a_wrong_checksum_within_are_found(data: bytes, told: str) -> None:
+    checksum_elements(ByteStream.of(a_variant(b"abc")), VARIANT, 1)
+    with pytest.raises(ValueError, match=told):
+        checksum_elements(ByteStream.of(data), VARIANT, 1)

@@ -78,6 +78,11 @@ def test_a_compressed_block_is_named() -> None:
         list(decode_table(with_first_block(bytes(8), kind=1), "t"))
 
 
+def test_a_block_of_an_unknown_type_is_not_read() -> None:
+    with pytest.raises(CorruptCheckpoint, match="unknown type 7"):
+        list(decode_table(with_first_block(bytes(8), kind=7), "t"))
+
+
 def test_shared_prefixes_cannot_fill_the_memory() -> None:
     entries = b"".join(encode_varint(shared) + b"\x01\x00a" for shared in range(20_000))
     with pytest.raises(CorruptCheckpoint, match="keys without bound"):

@@ -10,6 +10,7 @@ import pytest
 from distckpt.errors import CorruptJournal, Fenced
 from distckpt.journal.log import Journal
 from distckpt.journal.names import INTERVAL, JOURNAL, slot_key, slots_among, snapshot_key, snapshots_among
+from distckpt.journal.reading import read_snapshot
 from distckpt.journal.records import CommitRecord, RetireRecord
 from distckpt.model import Checkpoint
 from distckpt.storage.memory import MemoryStorage
@@ -169,3 +170,14 @@ class CountingMemory(MemoryStorage):
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         self.reads += 1
         return super().read_at(key, offset, length)
+
+
+def test_a_snapshot_under_another_ones_name_is_not_believed(begin: Begin, checkpoint: Make) -> None:
+    storage = MemoryStorage()
+    journal = begin(storage)
+    fill(journal, checkpoint, 3 * INTERVAL)
+    older, newest = snapshots(storage)
+    storage.put(snapshot_key(newest), storage.read(snapshot_key(older)))
+    with pytest.raises(CorruptJournal, match=f"holds the state after slot {older}"):
+        read_snapshot(storage, newest)
+    assert Journal.open(storage).state == journal.state

@@ -270,3 +270,15 @@ def test_of_several_processes_exactly_one_wins_each_slot(root: Path) -> None:
     assert sorted(slot for each in won.values() for slot in each) == list(range(slots))
     for name, each in won.items():
         assert all(storage.read(f"slots/{slot}") == name.encode() for slot in each)
+
+
+def test_a_file_whose_name_is_anothers_now_cannot_be_sealed_and_abandoning_it_leaves_that_one(root: Path) -> None:
+    storage = PosixStorage.create(root)
+    storage.stage(1, "so that the folder stays").seal()
+    file = storage.stage(1, "shard")
+    storage.discard("1/shard")
+    with pytest.raises(StorageError, match="another process has removed it"):
+        file.seal()
+    PosixStorage(root).stage(1, "shard").seal()
+    file.abandon()
+    assert "1/shard" in storage.staged()
