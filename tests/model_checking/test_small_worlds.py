@@ -37,7 +37,6 @@ LARGE = {
     "2 workers, 2 saves, a successor, 1 fault": Bounds(workers=2, steps=2, faults=1),
     "3 workers, 1 save, a successor, 1 fault": Bounds(workers=3, steps=1, faults=1),
     "2 chiefs, 2 workers each, 1 save each": Bounds(workers=2, steps=1, faults=0, generations=2),
-    "3 workers, 2 saves, a successor, 1 fault": Bounds(workers=3, steps=2, faults=1),
 }
 
 
