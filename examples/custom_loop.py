@@ -2,8 +2,9 @@
 
     distckpt run --workers 2 --max-restarts 3 -- python examples/custom_loop.py DIRECTORY [STEPS]
 
-Kill a worker in the middle (`kill -9`): all are started again, and go on from the last commit. What the model is worth
-meanwhile, examples/evaluator.py tells.
+Kill a worker in the middle (`kill -9`): all are started again, and go on from the last commit. Tell it to go
+(`kill -TERM`): all save at the end of the step, and nothing is lost. What the model is worth meanwhile,
+examples/evaluator.py tells.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def main(directory: str, steps: int) -> None:
         return loss
 
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+    every_few_steps = distckpt.EverySteps(SAVE_EVERY)
     with distckpt.CheckpointManager(
-        checkpoint, directory, max_to_keep=3, strategy=strategy, save_policy=distckpt.EverySteps(SAVE_EVERY)
+        checkpoint, directory, max_to_keep=3, strategy=strategy, save_policy=every_few_steps, preemption=True
     ) as manager:
         manager.restore_or_initialize()
         done = int(step.numpy())
