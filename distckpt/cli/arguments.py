@@ -95,12 +95,14 @@ def _add_tf_config(commands: Commands) -> None:
 def _add_status(commands: Commands) -> None:
     parser = commands.add_parser("status", help="how a job stands: its workers, the save in flight, the last errors")
     _add_directory(parser)
+    _add_calling(parser)
     parser.set_defaults(module="distckpt.cli.status")
 
 
 def _add_watch(commands: Commands) -> None:
     parser = commands.add_parser("watch", help="follow a job, through its restarts too, until Ctrl-C")
     parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
+    _add_calling(parser)
     parser.set_defaults(module="distckpt.cli.watch")
 
 
@@ -108,6 +110,7 @@ def _add_dashboard(commands: Commands) -> None:
     parser = commands.add_parser("dashboard", help="serve a page that shows a job, running or not, until Ctrl-C")
     parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
     parser.add_argument("--port", type=_count, default=0, metavar="N", help="on this port (default: a free one)")
+    _add_calling(parser)
     parser.set_defaults(module="distckpt.cli.dashboard")
 
 
@@ -117,6 +120,7 @@ def _add_probe(commands: Commands) -> None:
     parser.add_argument(
         "--hang-timeout", type=_seconds, metavar="SECONDS", help="the worker that writes DISTCKPT_STEP_FILE makes steps"
     )
+    _add_calling(parser)
     parser.set_defaults(module="distckpt.cli.probe")
 
 
@@ -186,12 +190,24 @@ def _add_save_now(commands: Commands) -> None:
         metavar="SECONDS",
         help="wait so long at most (default: 600); what has begun by then goes on",
     )
+    _add_calling(parser)
     parser.set_defaults(module="distckpt.cli.save_now")
 
 
 def _add_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="the directory that the training saves into")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def _add_calling(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--tls",
+        nargs=3,
+        metavar=("AUTHORITY", "CERTIFICATE", "KEY"),
+        help="PEM files, to call a job that was given credentials of its own (default: those in DIR)",
+    )
+    how.add_argument("--insecure", action="store_true", help="the same, for a job that was told to do without TLS")
 
 
 def _positive(text: str) -> int:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import threading
 
+from distckpt.cli.calling import credentials_of
 from distckpt.cli.signals import until_asked
 from distckpt.cli.text import print_lines
 from distckpt.observe.dashboard import Dashboard
@@ -17,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 
 def run(arguments: argparse.Namespace) -> int:
     lock = threading.Lock()
-    with until_asked() as asked, Looker(arguments.directory) as looker:
+    with until_asked() as asked, Looker(arguments.directory, credentials_of(arguments)) as looker:
 
         def picture() -> bytes:
             with lock:  # several browsers may ask at once

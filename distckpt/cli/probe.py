@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.hang_timeout is not None and not _steps_in_time(arguments.hang_timeout):
         return 1
     if arguments.directory is not None:
-        _ask(arguments.directory)
+        _ask(arguments)
     return 0
 
 
@@ -38,11 +38,12 @@ def _steps_in_time(timeout_s: float) -> bool:
     return found is None
 
 
-def _ask(directory: str) -> None:
+def _ask(arguments: argparse.Namespace) -> None:
     """Raises CoordinatorUnreachable, Refused."""
-    from distckpt.rpc.operator import operator_of  # noqa: PLC0415 - half a second, which the other probe need not pay
+    from distckpt.cli.calling import credentials_of  # noqa: PLC0415 - half a second, which the other probe need not pay
+    from distckpt.rpc.operator import operator_of  # noqa: PLC0415 - the same
 
-    with operator_of(directory) as operator:
+    with operator_of(arguments.directory, credentials_of(arguments)) as operator:
         status = operator.status()
     here = ", ".join(map(str, status.present))
     print_lines([f"job {status.job}, generation {status.generation}: workers {here} of {status.world_size} are here"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from distckpt.cli.calling import credentials_of
 from distckpt.cli.text import print_json, print_lines
 from distckpt.errors import error_from
 from distckpt.rpc.operator import operator_of
@@ -14,7 +15,7 @@ from distckpt.rpc.operator import operator_of
 
 def run(arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
-    with operator_of(arguments.directory) as operator:
+    with operator_of(arguments.directory, credentials_of(arguments)) as operator:
         answer = operator.save_now("distckpt save-now", arguments.timeout)
     if answer.cause is not None and not arguments.json:
         raise error_from(answer.cause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from distckpt.cli.calling import credentials_of
 from distckpt.cli.standing import lines
 from distckpt.cli.text import print_json, print_lines
 from distckpt.errors import ConfigurationError
@@ -13,7 +14,7 @@ from distckpt.observe.picture import encode
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with Looker(arguments.directory) as looker:
+    with Looker(arguments.directory, credentials_of(arguments)) as looker:
         picture = looker.look()
     if not picture.generation and not picture.checkpoints:
         raise ConfigurationError(f"{arguments.directory}: neither distckpt nor TensorFlow saved here")

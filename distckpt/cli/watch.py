@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from distckpt.cli.calling import credentials_of
 from distckpt.cli.signals import until_asked
 from distckpt.cli.text import print_lines
 from distckpt.errors import CorruptData, StorageError
@@ -21,7 +22,7 @@ EVERY_S = 1.0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with until_asked() as asked, Looker(arguments.directory) as looker:
+    with until_asked() as asked, Looker(arguments.directory, credentials_of(arguments)) as looker:
         if sys.stdout.isatty():
             from distckpt.cli.screen import draw  # noqa: PLC0415 - rich takes a tenth of a second, and a pipe needs none
 

@@ -17,6 +17,7 @@ from distckpt.journal.reading import load
 from distckpt.journal.state import Quarantined
 from distckpt.observe.picture import Picture, TroubleView, decode
 from distckpt.observe.retained import kept_checkpoints, leases_in
+from distckpt.rpc.credentials import Security
 from distckpt.rpc.operator import Operator, operator_of
 from distckpt.storage.posix import PosixStorage
 
@@ -24,10 +25,12 @@ from distckpt.storage.posix import PosixStorage
 class Looker:
     """Looks at one directory as often as asked; the connection to its coordinator is kept from one look to the next.
 
-    The constructor raises ConfigurationError where there is no such directory.
+    `credentials` are those of a job that brought its own. The constructor raises ConfigurationError where there is no
+    such directory.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, credentials: Security | None = None) -> None:
+        self._credentials = credentials
         self._catalog = Catalog(directory)
         self._directory = directory
         self._connection = ExitStack()
@@ -43,7 +46,7 @@ class Looker:
         """How the job stands now, whichever start of it runs. Raises CorruptJournal, StorageError."""
         try:
             if self._operator is None:
-                self._operator = self._connection.enter_context(operator_of(self._directory))
+                self._operator = self._connection.enter_context(operator_of(self._directory, self._credentials))
             return decode(self._operator.picture(), self._directory)
         except (ConfigurationError, CoordinatorUnreachable, Refused, CorruptData, StorageError) as error:
             self._connection.close()

@@ -112,5 +112,6 @@ def _rendezvous(storage: PosixStorage, directory: str, begun: GenerationRecord) 
 def _given(rendezvous: Rendezvous, whom: str) -> Security:
     """Those that the chief made: any worker's will do, they all lie in the same file."""
     if not rendezvous.workers:
-        raise ConfigurationError(f"{whom} has credentials of its own (Options.credentials): call it with those")
+        how = "call it with those: --tls AUTHORITY CERTIFICATE KEY, or --insecure"
+        raise ConfigurationError(f"{whom} has credentials of its own (Options.credentials); {how}")
     return rendezvous.workers[0]

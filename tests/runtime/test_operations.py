@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from distckpt.errors import ConfigurationError, CoordinatorUnreachable
+from distckpt.model import Place
+from distckpt.options import Options
+from distckpt.protocol.retention import KeepLatest
+from distckpt.rpc import credentials
 from distckpt.rpc.operator import operator_of
+from distckpt.runtime.session import open_session
 
+NO_BOARD: Any = None  # one worker has nobody to tell
 WORKER = Path(__file__).parents[1] / "faults" / "job_worker.py"
 
 
@@ -55,3 +62,32 @@ def test_directories_without_a_job_are_told_apart(tmp_path: Path) -> None:
         pass
     with pytest.raises(CoordinatorUnreachable, match="no job of distckpt ever ran here"), operator_of(str(tmp_path)):
         pass
+
+
+def test_commands_call_a_job_that_brought_its_own_certificates(tmp_path: Path) -> None:
+    authority = credentials._Authority()
+    server = authority.issue("localhost", ExtendedKeyUsageOID.SERVER_AUTH)
+    mine = authority.issue("someone", ExtendedKeyUsageOID.CLIENT_AUTH)
+    files = [str(tmp_path / name) for name in ("authority", "certificate", "key")]
+    for path, content in zip(files, (mine.authority, mine.certificate, mine.key), strict=True):
+        Path(path).write_bytes(content)
+    directory = str(tmp_path / "checkpoints")
+    options = Options(job="digits", address="localhost:0", credentials=server)
+    session = open_session(directory, Place(0, 1), NO_BOARD, KeepLatest(1), options, lambda *_: None)
+    try:
+        refused = distckpt("probe", directory)
+        assert refused.returncode == 1
+        assert "--tls AUTHORITY CERTIFICATE KEY" in refused.stderr
+        probed = distckpt("probe", directory, "--tls", *files)
+        assert "job digits, generation 1: workers 0 of 1 are here" in probed.stdout, probed.stderr
+        status = distckpt("status", directory, "--json", "--tls", *files)
+        assert "nobody watches this job" in json.loads(status.stdout)["note"], (
+            "the answer of a session without observer"
+        )
+    finally:
+        session.close()
+
+
+def distckpt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "distckpt.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
