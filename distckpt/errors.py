@@ -23,6 +23,7 @@ DistckptError
 ├── OutcomeUnknown            it may or may not have happened: look before acting
 ├── StorageError              the storage failed (also an OSError where there was an errno)
 │   ├── ObjectMissing             there is no such object
+│   ├── InvalidName               a name that no object of the directory can have (also a ValueError)
 │   └── StorageNoSpace            there is no space left
 └── CorruptData               bytes that are not what was written: the thing is named
     ├── CorruptCheckpoint         of a checkpoint
@@ -149,6 +150,12 @@ class StorageError(DistckptError):
 
 class ObjectMissing(StorageError):
     pass
+
+
+class InvalidName(StorageError, ValueError):
+    """A key or handle that would lead out of the directory, or that no file can have: whoever gave it is wrong."""
+
+    advice: Advice = "give up"
 
 
 class StorageNoSpace(StorageError):

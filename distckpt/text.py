@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-_UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")  # a file has at most 2**63 - 1 bytes
+_UNITS = ("KB", "MB", "GB", "TB", "PB", "EB")
 _STEP = 1000
 
 
@@ -26,8 +26,8 @@ def size(size_bytes: int) -> str:
     if size_bytes < _STEP:
         return f"{size_bytes} B"
     value = size_bytes / _STEP
-    units = iter(_UNITS)
-    unit = next(units)
-    while round(value, 1) >= _STEP:
-        value, unit = value / _STEP, next(units)
-    return f"{value:.1f} {unit}"
+    for unit in _UNITS[:-1]:
+        if round(value, 1) < _STEP:
+            return f"{value:.1f} {unit}"
+        value /= _STEP
+    return f"{value:.1f} {_UNITS[-1]}"

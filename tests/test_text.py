@@ -15,6 +15,7 @@ from distckpt.text import columns, size
         (999_960, "1.0 MB"),
         (9_012_514, "9.0 MB"),
         (2**63 - 1, "9.2 EB"),
+        (5_000 * 10**18, "5000.0 EB"),  # of several files, as their records say
     ],
 )
 def test_a_size_has_one_decimal_and_the_unit_that_fits(size_bytes: int, text: str) -> None:

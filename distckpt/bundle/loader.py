@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from distckpt.bundle.coverage import find_defects
 from distckpt.bundle.index import Index, decode_index
 from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file, index_file
@@ -41,8 +42,10 @@ class Loader:
             for path, entry in located[name]:
                 if not self._kept.has(entry):
                     missing.setdefault(path, []).append(entry)
-        for unsorted in missing.values():
+        for path, unsorted in missing.items():
             unsorted.sort(key=lambda entry: entry.offset)
+            if self._storage.size(path) < max(entry.offset + entry.size_bytes for entry in unsorted):
+                raise CorruptCheckpoint(path, "it is cut short")  # before there is room made for what is not there
         for fault in check_entries(self._storage, missing, self._threads, self._kept):
             raise CorruptCheckpoint(fault.file, f"{fault.tensor}: {fault.detail}")
         entries = [located[name][0][1] for name in wanted]
@@ -51,7 +54,10 @@ class Loader:
     def _entries(self) -> Mapping[str, list[tuple[str, Entry]]]:
         if self._located is None:
             path = index_file(self._name)
-            self._located = _located(decode_index(self._storage.read(path), path), self._name)
+            index = decode_index(self._storage.read(path), path)
+            for defect in find_defects(index.shards.values()):
+                raise CorruptCheckpoint(path, str(defect))
+            self._located = _located(index, self._name)
         return self._located
 
     @staticmethod

@@ -94,8 +94,16 @@ def _assemble(parts: Iterable[tuple[Entry, NDArray[np.uint8]]], item_bytes: int)
     for entry, data in parts:
         assert entry.part is not None
         if whole is None:
-            whole = np.empty((*entry.shape, item_bytes), np.uint8)
+            whole = _room(entry, item_bytes)
         where = tuple(slice(extent.start, extent.end) for extent in entry.part)
         whole[where] = data.reshape(*held_shape(entry.shape, entry.part), item_bytes)
     assert whole is not None
     return whole.reshape(-1)
+
+
+def _room(entry: Entry, item_bytes: int) -> NDArray[np.uint8]:
+    """For the whole tensor; no more than its slices hold, which were read."""
+    try:
+        return np.empty((*entry.shape, item_bytes), np.uint8)
+    except ValueError as error:  # more than 64 dimensions, or one without bound in a tensor that is empty
+        raise UnsupportedState(f"{entry.name} is sliced, of a shape that NumPy cannot have: {error}") from error

@@ -64,6 +64,8 @@ def verify(
     if defects := [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]:
         return sorted(defects)
     faults, readable = _look_at_files(storage, name, index)
+    if faults:
+        kept = None  # a tensor may reach far beyond what is there of it, and nothing of this is restored
     own = {
         data_file(name, shard, index.num_shards): entries
         for shard, entries in _own_entries(readable, part, parts).items()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from distckpt.cli.arguments import parse
+from distckpt.cli.text import printable
 from distckpt.errors import CorruptData, DistckptError, StorageError
 
 OK = 0
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (DistckptError, OSError) as error:
-        sys.stderr.write(f"distckpt: {_place(error, arguments)}{_one_line(error)}\n")
+        sys.stderr.write(f"distckpt: {printable(_place(error, arguments) + _one_line(error))}\n")
         return FAILED
     return code
 

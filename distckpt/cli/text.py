@@ -16,11 +16,22 @@ def print_json(value: object) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    """What a file or a worker said may hold anything: control characters, which a terminal would obey, are escaped."""
+    sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
+
+
+def printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    kept = (each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in line)
+    return "".join(kept)
 
 
 def local_time(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # a file may say anything
+        return f"{timestamp:g} s"
 
 
 def checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:

@@ -7,6 +7,7 @@ stand in the directory are adopted instead, loudly, and the unreadable file is k
 from __future__ import annotations
 
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -14,7 +15,7 @@ from pathlib import PurePath
 from distckpt.bundle.index import decode_index
 from distckpt.bundle.names import data_file, index_file, is_state_name
 from distckpt.bundle.statefile import STATE_FILE, CheckpointState, parse_state
-from distckpt.errors import CorruptData, ObjectMissing
+from distckpt.errors import CorruptData, InvalidName, ObjectMissing
 from distckpt.model import Checkpoint, FileRecord
 from distckpt.storage.interface import Storage
 
@@ -48,8 +49,9 @@ def find_adoptable(storage: Storage, directory: str, known: frozenset[str], now:
 
 
 def _found_by_state(storage: Storage, directory: str, state: CheckpointState, known: frozenset[str]) -> Found:
-    paths, last_preserved = state.all_model_checkpoint_paths, state.last_preserved_timestamp or 0.0
-    stamps = dict(zip(paths, state.all_model_checkpoint_timestamps or [last_preserved] * len(paths), strict=True))
+    paths, last_preserved = state.all_model_checkpoint_paths, _time(state.last_preserved_timestamp or 0.0)
+    times = [_time(each) for each in state.all_model_checkpoint_timestamps] or [last_preserved] * len(paths)
+    stamps = dict(zip(paths, times, strict=True))
     # Last comes what restores first, and it may stand alone: by hand, or by tf.train.Checkpoint.save, which lists none.
     stamps[state.model_checkpoint_path] = stamps.pop(state.model_checkpoint_path, last_preserved)
     found, listed = [], []
@@ -79,6 +81,11 @@ def _found_by_scan(storage: Storage, data: bytes, error: CorruptData, known: fro
     return Found(tuple(found))
 
 
+def _time(timestamp: float) -> float:
+    """What is no time counts as none: the journal could not hold it."""
+    return timestamp if math.isfinite(timestamp) else 0.0
+
+
 def _below(directory: str, path: str) -> str | None:
     """`path` relative to `directory`, None if it is elsewhere."""
     pure = PurePath(directory) / path
@@ -94,7 +101,7 @@ def _inspect(storage: Storage, name: str, timestamp: float) -> Checkpoint | None
         shards = decode_index(storage.read(key), key).num_shards
         keys = [data_file(name, shard, shards) for shard in range(shards)] + [key]
         files = tuple(FileRecord(file, storage.size(file)) for file in keys)
-    except (CorruptData, ObjectMissing) as error:
+    except (CorruptData, InvalidName, ObjectMissing) as error:
         log.warning("%s is named in the state file, or stands beside it, and cannot be used: %s", name, error)
         return None
     number = re.search(r"-(\d{1,18})$", name)

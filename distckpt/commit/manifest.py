@@ -16,6 +16,7 @@ from distckpt.model import FileRecord, Manifest, StateFiles, WorkerStates
 
 FORMAT = 1
 BYTES_MAX = 64 << 20
+_COUNT_MAX = 2**63 - 1
 
 
 def manifest_file(name: str) -> str:
@@ -56,7 +57,7 @@ def decode_manifest(data: bytes, path: str) -> Manifest:
         if body["format"] != FORMAT:
             raise CorruptCheckpoint(path, f"manifest format {body['format']!r}; this distckpt reads {FORMAT}")
         return _manifest(body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptCheckpoint(path, f"not a manifest: {type(error).__name__}: {error}") from error
 
 
@@ -64,17 +65,17 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
     index = body["index"]
     return Manifest(
         name=str(body["name"]),
-        step=int(body["step"]),
-        generation=int(body["generation"]),
+        step=_count(body["step"]),
+        generation=_count(body["generation"]),
         job=str(body["job"]),
         timestamp=float(body["timestamp"]),
         shards=tuple(_file(shard) for shard in body["shards"]),
-        workers=tuple(int(shard["worker"]) for shard in body["shards"]),
+        workers=tuple(_count(shard["worker"]) for shard in body["shards"]),
         index=_file(index),
         index_sha256=str(index["sha256"]),
-        tensors=int(body["tensors"]),
-        tensor_bytes=int(body["tensor_bytes"]),
-        missing_workers=tuple(int(worker) for worker in body.get("missing_workers", ())),
+        tensors=_count(body["tensors"]),
+        tensor_bytes=_count(body["tensor_bytes"]),
+        missing_workers=tuple(_count(worker) for worker in body.get("missing_workers", ())),
         metrics={str(key): float(value) for key, value in body["metrics"].items()},
         states=_states(body["worker_states"]) if "worker_states" in body else None,
     )
@@ -96,7 +97,7 @@ def _states_json(states: WorkerStates) -> dict[str, object]:
 def _states(body: Mapping[str, Any]) -> WorkerStates:
     files = tuple(
         StateFiles(
-            int(each["worker"]),
+            _count(each["worker"]),
             str(each["name"]),
             _file(each["data"]),
             _file(each["index"]),
@@ -104,8 +105,14 @@ def _states(body: Mapping[str, Any]) -> WorkerStates:
         )
         for each in body["files"]
     )
-    return WorkerStates(int(body["world_size"]), files)
+    return WorkerStates(_count(body["world_size"], least=1), files)
 
 
 def _file(body: Mapping[str, Any]) -> FileRecord:
-    return FileRecord(name=str(body["file"]), size_bytes=int(body["bytes"]))
+    return FileRecord(name=str(body["file"]), size_bytes=_count(body["bytes"]))
+
+
+def _count(value: object, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= _COUNT_MAX:
+        raise ValueError(f"{str(value)[:40]} is no number from {least} to 2**63 - 1")
+    return value

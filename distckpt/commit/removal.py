@@ -58,7 +58,7 @@ def postponed(storage: Storage) -> Iterator[tuple[str, Checkpoint]]:
             checkpoint = checkpoint_from_json(Fields(json.loads(storage.read(key)), key))
         except ObjectMissing:
             continue
-        except (CorruptJournal, ValueError) as error:
+        except (CorruptJournal, ValueError, RecursionError) as error:
             log.warning("%s cannot be read, and its checkpoint stays: %s", key, error)
             continue
         yield key, checkpoint

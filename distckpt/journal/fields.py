@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import cast
 
 from distckpt.errors import CorruptJournal
+
+INTEGER_MAX = 2**63 - 1
+"""More is neither a step nor a size of anything, and travels in no message."""
 
 
 class Fields:
@@ -26,8 +30,8 @@ class Fields:
     def integer(self, name: str) -> int:
         """A number that is whole and not negative: nothing in the journal is."""
         value = self._get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self._fault(name, "is no whole number from 0 on")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= INTEGER_MAX:
+            raise self._fault(name, "is no whole number from 0 on, or too large")
         return value
 
     def flag(self, name: str) -> bool:
@@ -37,7 +41,11 @@ class Fields:
         return value
 
     def number(self, name: str) -> float:
-        return self._as_number(self._get(name), name)
+        """A finite one."""
+        value = self._as_number(self._get(name), name)
+        if not isfinite(value):
+            raise self._fault(name, "is not finite")
+        return value
 
     def numbers(self, name: str) -> dict[str, float]:
         """An object of numbers; those that JSON does not know stand as "nan", "inf" and "-inf"."""
@@ -80,7 +88,10 @@ class Fields:
             return float(value)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._fault(name, "is no number")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._fault(name, "is no number of 64 bits") from None
 
     def _fault(self, name: str, detail: str) -> CorruptJournal:
         return CorruptJournal(self._path, f"field {self._where + '.' if self._where else ''}{name} {detail}")

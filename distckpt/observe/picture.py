@@ -152,5 +152,5 @@ def decode(data: bytes, source: str) -> Picture:
     """Raises CorruptData, naming `source`, where it is no picture."""
     try:
         return msgspec.json.decode(data, type=Picture)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CorruptData(source, f"is no picture of a job: {error}") from error

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import grpc
 
-from distckpt.protocol.messages import AgentEnvelope, Sender
+from distckpt.protocol.messages import AgentEnvelope, Sender, Written
+from distckpt.protocol.staged import foreign_handle
 from distckpt.rpc import convert, values
 from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.credentials import workers_named
@@ -47,6 +48,7 @@ class Servicer(pb_grpc.CoordinationServicer):
         try:
             envelope = convert.agent_from_proto(request)
             _admit(envelope.sender, context)
+            _check_own(envelope)
         except (MalformedMessage, _NotPermitted) as error:
             await self._refuse(error, context)
         self._on_message(envelope)
@@ -95,6 +97,16 @@ def _admit(sender: Sender, context: Context) -> None:
     if speaks_for and sender.worker not in speaks_for:
         owners = ", ".join(str(worker) for worker in sorted(speaks_for))
         raise _NotPermitted(f"the certificate of worker {owners} cannot speak for worker {sender.worker}")
+
+
+def _check_own(envelope: AgentEnvelope) -> None:
+    """Raises where a worker hands in a file that it did not stage: it would be published, or discarded, in its name."""
+    sender, message = envelope.sender, envelope.message
+    if not isinstance(message, Written):
+        return
+    foreign = foreign_handle(sender, message)
+    if foreign is not None:
+        raise _NotPermitted(f"{foreign!r} is no file that worker {sender.worker} staged for round {message.round}")
 
 
 async def _feed_until_cut(watcher: Watcher, context: Context) -> bool:

@@ -32,6 +32,7 @@ from distckpt.protocol.messages import (
     Wish,
 )
 from distckpt.protocol.plan import plan
+from distckpt.protocol.staged import staged_name
 from distckpt.runtime.activity import ActivityMeter, MeteredFile
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
@@ -340,7 +341,7 @@ class AgentRuntime:
     def _staged_shard(self, effect: effects.WriteShare) -> Shard:
         ticket = self._saves[effect.ordinal]
         me = self._me
-        name = f"{effect.round:08d}-share-{effect.share:05d}-worker-{me.worker:05d}-{me.incarnation}"
+        name = staged_name(me, effect.round, effect.share)
         shard = self._staged_share(effect, ticket, name)
         if ticket.state is None or effect.share != me.worker:
             return shard

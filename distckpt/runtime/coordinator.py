@@ -26,6 +26,8 @@ from distckpt.storage.interface import Storage
 
 log = logging.getLogger("distckpt.coordinator")
 
+_PROBE_BYTES_MAX = 1 << 16
+
 
 class CoordinatorRuntime:
     """Runs `machine`. `send` delivers to the agent that the envelope names, without waiting. `observer` is shown all
@@ -169,7 +171,8 @@ class CoordinatorRuntime:
 
     def _check_probe(self, effect: effects.CheckProbe) -> None:
         try:
-            found = self._storage.read(effect.key).decode(errors="replace")
+            # A worker names the key: were it a data file, reading all of it would take its size in memory.
+            found = self._storage.read_at(effect.key, 0, _PROBE_BYTES_MAX).decode(errors="replace")
             fault = (
                 None if found == effect.incarnation else f"it holds {found[:64]!r} instead of {effect.incarnation!r}"
             )

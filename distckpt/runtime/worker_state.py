@@ -13,6 +13,7 @@ from distckpt.bundle.writer import write_share
 from distckpt.errors import ConfigurationError
 from distckpt.model import Manifest, Place, StagedState, WorkerStates
 from distckpt.options import ChangedWorld
+from distckpt.protocol.staged import STATE, STATE_INDEX
 from distckpt.runtime.staging import discard_all
 from distckpt.storage.interface import StagedFile, Storage
 
@@ -29,12 +30,12 @@ def stage_state(
     Raises StorageError; then nothing of it is left.
     """
     data_handle, (entries, size_bytes) = _staged(
-        storage.stage(generation, f"{name}-state"), lambda file: write_share(payloads, file, threads=threads)
+        storage.stage(generation, f"{name}{STATE}"), lambda file: write_share(payloads, file, threads=threads)
     )
     index = encode_index([entries])
     try:
         index_handle, _ = _staged(
-            storage.stage(generation, f"{name}-state-index"), lambda file: file.write_at(0, index)
+            storage.stage(generation, f"{name}{STATE_INDEX}"), lambda file: file.write_at(0, index)
         )
     except BaseException:
         discard_all(storage, [data_handle])

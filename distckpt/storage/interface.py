@@ -1,7 +1,7 @@
 """What distckpt asks of a storage, and no more: put-if-absent, put, read, list, delete, and stage / publish.
 
 Keys are `/`-separated names below the job's directory (`ckpt-100.index`, `.distckpt/journal/0000000000000042.json`).
-A key that is absolute, empty, or has an empty, `.` or `..` component is refused with ValueError. What returned without
+A key that is absolute, empty, or has an empty, `.` or `..` component is refused with InvalidName. What returned without
 an error is durable. Errors are `StorageError` (`ObjectMissing`, `StorageNoSpace`); `put_if_absent` raises
 `OutcomeUnknown` where it cannot tell. All methods may be called from any thread.
 """

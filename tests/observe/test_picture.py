@@ -25,7 +25,11 @@ def test_fields_of_a_later_version_are_passed_over_and_missing_ones_have_their_d
     assert read.saves == saving.saves
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b'{"source": "dreamt", "directory": "/run", "at": 1}', b"{}"])
+DEEP = b'{"weather": ' + b"[" * 100_000
+NO_PICTURES = [b"", b"\xff", b"[]", b'{"source": "dreamt", "directory": "/run", "at": 1}', b"{}", DEEP]
+
+
+@pytest.mark.parametrize("data", NO_PICTURES, ids=range(len(NO_PICTURES)))
 def test_what_is_no_picture_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(CorruptData, match="the job: is no picture of a job"):
         decode(data, "the job")

@@ -21,6 +21,7 @@ from distckpt.protocol.messages import (
     Sender,
     Written,
 )
+from distckpt.protocol.staged import staged_name
 from distckpt.rpc import outbox, servicer, values
 from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.client import AgentClient
@@ -35,7 +36,8 @@ def test_what_is_said_is_heard_in_both_directions(serve: Any, connect: Any) -> N
     client = connect(server.address)
     client.states.wait_for("")
     entries = tuple(Entry(f"tensor-{i}", 1, (8,), 32 * i, 32, i) for i in range(1_000))
-    said = AgentEnvelope(client.sender, Written(1, 1, Shard(1, "handle", 32_000, entries)))
+    handle = f"7/{staged_name(client.sender, 1, 1)}"
+    said = AgentEnvelope(client.sender, Written(1, 1, Shard(1, handle, 32_000, entries)))
     client.client.send(said)
     server.messages.wait_for(said)
     answer = CoordinatorEnvelope(client.sender, Aborted(1, 1, Cause("Fenced", "text", 2)))
