@@ -83,4 +83,7 @@ class Loop(Generic[Event, Effect]):
 
     def _patience(self) -> float | None:
         deadline = self._machine.next_deadline()
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        if deadline is None:
+            return None
+        # A tool may ask for a save within 1e300 seconds: more than the longest wait that there is would be an error.
+        return min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
