@@ -24,6 +24,7 @@ from distckpt.cli.standing import (
     step,
     trouble,
 )
+from distckpt.cli.text import printable
 from distckpt.observe.picture import Picture, SaveView, WorkerView
 from distckpt.text import size
 
@@ -36,7 +37,7 @@ def draw(pictures: Iterable[Picture | str]) -> None:
     console = Console()
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         for picture in pictures:
-            shown = Text(picture, "red") if isinstance(picture, str) else standing(picture, console.height)
+            shown = _text(picture, "red") if isinstance(picture, str) else standing(picture, console.height)
             live.update(shown, refresh=True)
 
 
@@ -47,16 +48,16 @@ def standing(picture: Picture, height: int) -> RenderableType:
 
 def _parts(picture: Picture, height: int) -> Iterator[RenderableType]:
     save = picture.in_flight
-    yield Text(headline(picture), "bold" if picture.source == "live" else "bold yellow")
-    yield Text(last_commit(picture))
-    yield Text(in_flight(save, picture.at), "cyan") if save is not None else Text("no save in flight", "dim")
+    yield _text(headline(picture), "bold" if picture.source == "live" else "bold yellow")
+    yield _text(last_commit(picture))
+    yield _text(in_flight(save, picture.at), "cyan") if save is not None else Text("no save in flight", "dim")
     if picture.workers:
         room = max(1, height - 8 - min(len(picture.checkpoints), CHECKPOINTS_SHOWN) - TROUBLES_SHOWN)
         yield _workers(picture, save, room)
     if picture.checkpoints:
         yield _checkpoints(picture)
     for each in picture.troubles[-TROUBLES_SHOWN:]:
-        yield Text(trouble(each), "red", no_wrap=True, overflow="ellipsis")
+        yield Text(printable(trouble(each)), "red", no_wrap=True, overflow="ellipsis")
 
 
 def _workers(picture: Picture, save: SaveView | None, room: int) -> Table:
@@ -70,7 +71,7 @@ def _workers(picture: Picture, save: SaveView | None, room: int) -> Table:
     for each in sorted(shown, key=lambda each: each.worker):
         bar = _bar(each, save)
         table.add_row(
-            str(each.worker), step(each), speed(each), stall(each), Text(state(each), _COLOURS[each.presence]), bar
+            str(each.worker), step(each), speed(each), stall(each), _text(state(each), _COLOURS[each.presence]), bar
         )
     if len(picture.workers) > len(shown):
         table.add_row("", "", "", "", Text(f"and {len(picture.workers) - len(shown)} more", "dim"), "")
@@ -80,10 +81,10 @@ def _workers(picture: Picture, save: SaveView | None, room: int) -> Table:
 def _bar(worker: WorkerView, save: SaveView | None) -> RenderableType:
     part = None if save is None else next((each for each in save.parts if each.worker == worker.worker), None)
     if part is None or not part.share_bytes:
-        return Text(doing(worker, save), "dim")
+        return _text(doing(worker, save), "dim")
     table = Table.grid(padding=(0, 1))
     bar = ProgressBar(part.share_bytes, min(part.written_bytes, part.share_bytes), BAR_WIDTH)
-    table.add_row(bar, Text(doing(worker, save)))
+    table.add_row(bar, _text(doing(worker, save)))
     return table
 
 
@@ -92,5 +93,11 @@ def _checkpoints(picture: Picture) -> Table:
     for head in ("checkpoint", "age", "size", "kept"):
         table.add_column(head, justify="right" if head in ("age", "size") else "left", no_wrap=True)
     for each in picture.checkpoints[-CHECKPOINTS_SHOWN:]:
-        table.add_row(each.name, age(picture.at - each.committed_at), size(each.bytes), "; ".join(each.kept))
+        kept = "; ".join(each.kept)
+        table.add_row(_text(each.name), age(picture.at - each.committed_at), size(each.bytes), _text(kept))
     return table
+
+
+def _text(words: str, style: str = "") -> Text:
+    """What files and workers said: no markup, and nothing that a terminal would obey."""
+    return Text(printable(words), style)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from distckpt.rpc.checks import MESSAGE_BYTES_MAX
 from distckpt.rpc.credentials import SERVER_NAME, Credentials, Insecure
 from distckpt.rpc.v1 import coordination_pb2 as pb
 from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
+from distckpt.rpc.v1 import operations_pb2
 
 DEADLINE_S = 60.0
 HEARTBEAT = pb.AgentEnvelope(sender=values.sender_to(Sender("job", 7, 1, "first")), heartbeat=pb.Heartbeat(step=3))
@@ -171,3 +173,47 @@ def test_plaintext_works_only_where_both_ends_ask_for_it(serve: Any, connect: An
     server.messages.wait_for(AgentEnvelope(client.sender, Heartbeat(1)))
     careful = connect(server.address, worker=2)
     careful.states.wait(lambda states: "UNAVAILABLE" in states[-1] if states else False)
+
+
+METHODS = [
+    "/distckpt.rpc.v1.Coordination/Send",
+    "/distckpt.rpc.v1.Coordination/Watch",
+    "/distckpt.rpc.v1.Operations/SaveNow",
+    "/distckpt.rpc.v1.Operations/Status",
+    "/distckpt.rpc.v1.Operations/Picture",
+    "/grpc.health.v1.Health/Check",
+]
+
+
+def test_every_method_of_the_server_is_tried_without_credentials() -> None:
+    named = [f"/{s.full_name}/{m.name}" for each in (pb, operations_pb2) for s in services(each) for m in s.methods]
+    assert {*METHODS} == {*named, "/grpc.health.v1.Health/Check"}
+
+
+def services(module: Any) -> Any:
+    return module.DESCRIPTOR.services_by_name.values()
+
+
+@pytest.fixture
+def strangers(keys: Any) -> dict[str, Callable[[str], grpc.Channel]]:
+    """Ways to connect without a key of this generation."""
+    authority = keys[0].authority
+    other = Credentials.generate(1)[1][0]
+    options = (("grpc.ssl_target_name_override", SERVER_NAME),)
+    nameless = grpc.ssl_channel_credentials(authority)
+    foreign = grpc.ssl_channel_credentials(authority, other.key, other.certificate)
+    return {
+        "plaintext": grpc.insecure_channel,
+        "no certificate": lambda address: grpc.secure_channel(address, nameless, options=options),
+        "another generation's": lambda address: grpc.secure_channel(address, foreign, options=options),
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stranger", ["plaintext", "no certificate", "another generation's"])
+def test_no_call_of_a_stranger_gets_past_the_handshake(serve: Any, strangers: Any, method: str, stranger: str) -> None:
+    server = serve()
+    with strangers[stranger](server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(method)(b"", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert not server.messages.items
