@@ -19,7 +19,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from distckpt.errors import ConfigurationError, DistckptError, ManagerClosed, UnsupportedState
-from distckpt.model import NO_METRICS, Checkpoint, Place
+from distckpt.model import NO_METRICS, Checkpoint, Place, StepMetrics
 from distckpt.observe.observatory import Observatory
 from distckpt.observe.step_file import StepFile
 from distckpt.options import Options
@@ -185,11 +185,12 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             raise ConfigurationError(f"checkpoint_number is {step}: distckpt numbers checkpoints from 0 on")
         return self._save(step, metrics, options)
 
-    def step_end(self, step: int, metrics: Mapping[str, float] | None = None) -> str | None:
+    def step_end(self, step: int, metrics: StepMetrics = None) -> str | None:
         """To be called once after each training step, on every worker; saves when `save_policy`, or someone, says so.
 
-        `step` is the number of the step that has ended. Returns and raises as `save` does. While the workers agree on a
-        step, one that is ahead of the others is held here, for `Deadlines.held_s` at most.
+        `step` is the number of the step that has ended. `metrics`: as in `save`, or a function that returns them, which
+        is called only before a save. Returns and raises as `save` does. While the workers agree on a step, one that is
+        ahead of the others is held here, for `Deadlines.held_s` at most.
         """
         self._check_open()
         ticket = self._in_flight
@@ -204,7 +205,9 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         if agreed is not None and last is not None and last.request.name == name:
             return self._triggers.save(agreed, lambda: self._path(name), self)  # the caller has saved here, just before
         self._source.count_save()
-        return self._triggers.save(agreed, lambda: self._save(step, metrics, None), self)
+        return self._triggers.save(
+            agreed, lambda: self._save(step, metrics() if callable(metrics) else metrics, None), self
+        )
 
     def wait(self, timeout: float | None = None) -> None:
         """Until the save in flight, if any, is committed, and its callbacks have run. Raises its error, or theirs;

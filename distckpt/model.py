@@ -7,12 +7,14 @@ attempt to save one step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 CHIEF = 0
 NO_METRICS: Mapping[str, float] = MappingProxyType({})
+StepMetrics = Mapping[str, float] | Callable[[], Mapping[str, float]] | None
+"""What `step_end` takes: metrics, or what gathers them once they are needed."""
 
 
 @dataclass(frozen=True, slots=True)

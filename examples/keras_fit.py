@@ -2,8 +2,8 @@
 
     distckpt run --workers 2 --max-restarts 3 -- python examples/keras_fit.py DIRECTORY
 
-Kill a worker in the middle (`kill -9`): all are started again, and resume in the middle of the epoch. At the end
-DIRECTORY/model.keras is the best model.
+Kill a worker in the middle (`kill -9`): all are started again, and resume in the middle of the epoch. Tell one to go
+(`kill`): all save first, and no batch is lost. At the end DIRECTORY/model.keras is the best model.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def main(directory: str) -> None:
         monitor="val_accuracy",
         save_best_only=True,
         save_freq=4,
+        preemption=True,
         export_best=f"{directory}/model.keras",
         verbose=1,
     )

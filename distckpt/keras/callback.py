@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from distckpt.keras.hooks import Hooks
 from distckpt.keras.progress import Progress, finite
 from distckpt.manager import CheckpointManager
 from distckpt.options import Options
+from distckpt.policy import SavePolicy, Schedule
+from distckpt.preemption.notice import Preemption, settings_of
 from distckpt.protocol.retention import AnyOf, KeepBest, KeepLatest, Policy
 from distckpt.tensors import cluster
 from distckpt.tensors.held import Held
@@ -40,7 +43,11 @@ class DistributedCheckpoint(Hooks):
       difference: `save_best_only` says what is *kept*. Every save still happens, since training resumes from the
       newest; kept are that one and the `max_to_keep` best. Without it, the `max_to_keep` newest.
     - `save_freq`: "epoch", or a number of batches; with `save_best_only` the end of each epoch is saved too, which is
-      where Keras knows the validation's metrics.
+      where Keras knows the validation's metrics. False: only as `save_policy` or `preemption`, of which one is then
+      needed, say.
+    - `save_policy`, `preemption`: as in `distckpt.CheckpointManager`, for the end of each batch. `fit` must run in the
+      main thread for `preemption`; after the save that a notice asks for it raises SystemExit. `distckpt save-now` and
+      SIGUSR1 save at the end of a batch too.
     - `export`, `export_best`: where the model is written when `fit` has ended, as it is then, and as it was in the best
       checkpoint (this one takes `save_best_only`). The form goes by the name: `.keras`, `.h5`, `.hdf5`, `.weights.h5`,
       or, without a dot, a SavedModel (Keras 3: for inference). A crash leaves the old one or none, see
@@ -66,11 +73,13 @@ class DistributedCheckpoint(Hooks):
         verbose: int = 0,
         save_best_only: bool = False,
         mode: Literal["auto", "min", "max"] = "auto",
-        save_freq: int | Literal["epoch"] = "epoch",
+        save_freq: int | Literal["epoch", False] = "epoch",
         initial_value_threshold: float | None = None,
         max_to_keep: int | None = 3,
         export: str | os.PathLike[str] | None = None,
         export_best: str | os.PathLike[str] | None = None,
+        save_policy: SavePolicy | None = None,
+        preemption: Preemption | bool | None = None,
         async_save: bool = False,
         strategy: Any = None,
         options: Options | None = None,
@@ -82,7 +91,10 @@ class DistributedCheckpoint(Hooks):
         self.monitor = monitor
         self.verbose = verbose
         self.save_best_only = save_best_only
-        self.save_freq = _checked_frequency(save_freq)
+        Schedule(save_policy)  # refuses here, and not in fit, what is no policy
+        self._save_policy = save_policy
+        self._preemption = settings_of(preemption)
+        self.save_freq = _checked_frequency(save_freq, is_needed=save_policy is None and self._preemption is None)
         self.initial_value_threshold = initial_value_threshold
         self._mode: Literal["min", "max"] | None = None
         if save_best_only or initial_value_threshold is not None:
@@ -100,16 +112,19 @@ class DistributedCheckpoint(Hooks):
         self._epoch = 0
         self._batches_since_save = 0
         self._batches_seen = 0
-        # Keras 3: does not wait for each batch on this callback's account. tf_keras: takes tensors as logs.
-        self.async_safe = not self._saves_on_batches
+        # tf_keras: takes tensors as logs, so that no batch is waited for on this callback's account. Keras 3 turns the
+        # logs of each batch into numbers, whatever the callbacks are; a save has its place on the training thread.
         self._supports_tf_logs = True
+        self.async_safe = False
 
     # ---------------------------------------------------------------------------------------------------- Keras' hooks
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
         self._leave_interrupted()
         self._manager = self._opened()
-        if self._manager.restore_or_initialize() is None:
+        restored = self._manager.restore_or_initialize()
+        self._steps = fit.Steps(self.model)
+        if restored is None:
             return
         progress = self._progress
         if not progress.restored:
@@ -124,24 +139,32 @@ class DistributedCheckpoint(Hooks):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' too
         self._give_history()
         fit.forget_epoch(self.model)
+        self._steps.read()
         self._epoch = epoch
         self._batches_seen = self._progress.batch if epoch == self._progress.epoch else 0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         done = batch + 1
-        if not self._saves_on_batches or done <= self._batches_seen:
+        trained = done - self._batches_seen
+        if trained <= 0:  # skipped: an earlier fit has trained it
             return
-        self._batches_since_save += done - self._batches_seen
+        assert self._manager is not None, "Keras calls on_train_begin first"
         self._batches_seen = done
-        if self._batches_since_save >= self.save_freq:
+        self._batches_since_save += trained
+        self._steps.trained(trained)
+        gather = partial(self._gather, done, logs or {})
+        is_due = self._saves_on_batches and self._batches_since_save >= self.save_freq
+        if is_due:
             self._batches_since_save = 0
-            self._progress.batch_ended(self._epoch, done, logs or {}, fit.metric_values(self.model))
-            self._save()
+            self._save(gather())
+        path = self._manager.step_end(self._steps.last, gather)
+        if path is not None and not is_due:
+            self._say(f"saved {path}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._progress.epoch_ended(epoch, logs or {})
-        if self.save_best_only or not self._saves_on_batches:
-            self._save()
+        if self.save_best_only or self.save_freq == "epoch":
+            self._save(self._metrics())
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' signature
         self._give_history()
@@ -155,10 +178,10 @@ class DistributedCheckpoint(Hooks):
 
     @property
     def _saves_on_batches(self) -> bool:
-        return bool(self.save_freq != "epoch")
+        return self.save_freq not in ("epoch", False)
 
     def _implements_train_batch_hooks(self) -> bool:
-        return self._saves_on_batches
+        return True
 
     # ----------------------------------------------------------------------------------------- the manager and resuming
 
@@ -181,7 +204,9 @@ class DistributedCheckpoint(Hooks):
             self.directory,
             self._max_to_keep,
             strategy=strategy,
+            save_policy=self._save_policy,
             retention=self._retention(),
+            preemption=self._preemption,
             async_save=self._async_save,
             options=self._options,
         )
@@ -242,13 +267,23 @@ class DistributedCheckpoint(Hooks):
 
     # ---------------------------------------------------------------------------------------------------------- saving
 
-    def _save(self) -> None:
-        assert self._manager is not None, "Keras calls on_train_begin first"
-        step = int(self.model.optimizer.iterations.numpy())
+    def _gather(self, done: int, logs: Mapping[str, Any]) -> dict[str, float]:
+        """Notes where `fit` is, after `done` batches of the epoch, and returns the metrics. Only just before a save:
+        it waits for the batch's result and, under several workers, for all of them.
+        """
+        self._progress.batch_ended(self._epoch, done, logs, fit.metric_values(self.model))
+        return self._metrics()
+
+    def _metrics(self) -> dict[str, float]:
         metrics = finite(self._progress.logs)
         if self._mode is not None:
             self._judge(metrics)
-        path = self._manager.save(step, metrics=metrics)
+        return metrics
+
+    def _save(self, metrics: Mapping[str, float]) -> None:
+        assert self._manager is not None, "Keras calls on_train_begin first"
+        self._steps.read()
+        path = self._manager.save(self._steps.last, metrics=metrics)
         self._say(f"saved {path}")
 
     def _judge(self, metrics: dict[str, float]) -> None:
@@ -275,10 +310,14 @@ class DistributedCheckpoint(Hooks):
             sys.stdout.write(f"\nEpoch {self._epoch + 1}: {text}\n")
 
 
-def _checked_frequency(save_freq: Any) -> Any:
-    if save_freq == "epoch" or (isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0):
+def _checked_frequency(save_freq: Any, *, is_needed: bool) -> Any:
+    if save_freq is False and is_needed:
+        raise ConfigurationError("save_freq=False takes a save_policy, or preemption: else nothing would be saved")
+    if save_freq is False or save_freq == "epoch":
         return save_freq
-    raise ConfigurationError(f"save_freq is 'epoch' or a positive number of batches, not {save_freq!r}")
+    if isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0:
+        return save_freq
+    raise ConfigurationError(f"save_freq is 'epoch', a positive number of batches, or False, not {save_freq!r}")
 
 
 def _resolved_mode(mode: str, monitor: str) -> Literal["min", "max"]:

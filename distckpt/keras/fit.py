@@ -70,6 +70,30 @@ def metric_values(model: Any) -> list[NDArray[Any]]:
     return [np.asarray(variable.numpy()) for variable in metric_variables(model)]
 
 
+class Steps:
+    """`last`: the optimizer's count of iterations after the last batch, known without waiting for the batch's result.
+
+    tf_keras returns from a batch before its device has done it: there the batches are counted, from what was read last.
+    Keras 3 has waited for the logs by then, so nothing is lost by reading; and it counts the last, shorter execution of
+    an epoch (`steps_per_execution`) as a whole one. Never goes back, so that no step comes twice to different ends.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.last = 0
+        self.read()
+
+    def trained(self, batches: int) -> None:
+        if is_keras3(self._model):
+            self.read()
+        else:
+            self.last += batches
+
+    def read(self) -> None:
+        """Waits for what the device still has to do."""
+        self.last = max(self.last, int(self._model.optimizer.iterations.numpy()))
+
+
 def begin_at_epoch(model: Any, epoch: int) -> None:
     """To be called in `on_train_begin`: this `fit` begins at `epoch`."""
     if is_keras3(model):

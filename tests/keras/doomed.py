@@ -1,6 +1,6 @@
-"""Runs an example as it is, but that worker 1 kills itself after some saves in its first life; see test_workers.py.
+"""Runs an example as it is, but that worker 1 sends itself a signal after some saves in its first life.
 
-Usage: doomed.py SAVES MARK EXAMPLE [ARGUMENT...]; the file MARK says that it has died once.
+Usage: doomed.py SIGNAL SAVES MARK EXAMPLE [ARGUMENT...]; the file MARK says that it has done so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from distckpt.manager import CheckpointManager
 
-saves_left, mark = int(sys.argv[1]), Path(sys.argv[2])
+signum, saves_left, mark = signal.Signals[sys.argv[1]], int(sys.argv[2]), Path(sys.argv[3])
 is_victim = json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 1
 
 
@@ -28,7 +28,7 @@ def dying(method: Any) -> Any:
         saves_left -= path is not None
         if saves_left == 0 and is_victim and not mark.exists():
             mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signum)
         return path
 
     return called
@@ -36,5 +36,5 @@ def dying(method: Any) -> Any:
 
 CheckpointManager.save = dying(CheckpointManager.save)  # type: ignore[method-assign]  # this is the doom
 CheckpointManager.step_end = dying(CheckpointManager.step_end)  # type: ignore[method-assign]  # the same
-sys.argv = sys.argv[3:]
+sys.argv = sys.argv[4:]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -180,9 +180,12 @@ def test_saves_behind_the_training_are_committed_when_fit_returns(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"save_freq": 0}, "save_freq is 'epoch' or a positive number of batches, not 0"),
+        ({"save_freq": 0}, "save_freq is 'epoch', a positive number of batches, or False, not 0"),
         ({"save_freq": "step"}, "not 'step'"),
         ({"save_freq": True}, "not True"),
+        ({"save_freq": False}, "takes a save_policy, or preemption"),
+        ({"save_policy": distckpt.KeepLatest(3)}, "save_policy takes EverySteps"),
+        ({"preemption": "SIGTERM"}, "preemption= takes True"),
         ({"save_best_only": True, "monitor": "score"}, "is more or less of 'score' better"),
         ({"save_best_only": True, "mode": "best"}, "mode is 'auto', 'min' or 'max', not 'best'"),
     ],

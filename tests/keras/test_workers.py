@@ -1,8 +1,10 @@
-"""The examples on two workers under `distckpt run`, one of which is killed; and what Keras 3 cannot do there."""
+"""The examples on two workers under `distckpt run`, one killed or told to go; what Keras 3 cannot do there."""
 
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ import distckpt
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DOOMED = Path(__file__).with_name("doomed.py")
+COUNTED_OTHERWISE = {"save_counter/.ATTRIBUTES/VARIABLE_VALUE", "progress/.ATTRIBUTES/py_state"}
+"""Where there was one save more: how many, and sums of metrics that were put together in another order."""
 MAIN = ("-m", "distckpt.cli.main", "run", "--workers", "2")
 
 
@@ -31,17 +35,19 @@ def tensors(directory: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def trained(run: Any, tmp_path: Path) -> Any:
-    """Trains an example twice, undisturbed and with worker 1 killed after some saves; returns the two outputs."""
+    """Trains an example twice, undisturbed and with a signal to worker 1 after some saves; returns what they said."""
 
-    def both(example: str, saves: int) -> tuple[str, str]:
+    def both(
+        example: str, saves: int, signum: signal.Signals = signal.SIGKILL
+    ) -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:
         script = str(EXAMPLES / example)
         plain = run(*MAIN, "--", sys.executable, script, str(tmp_path / "undisturbed"))
         assert plain.returncode == 0, plain.stderr[-3000:]
-        doomed = (sys.executable, str(DOOMED), str(saves), str(tmp_path / "died"), script, str(tmp_path / "killed"))
+        mark, directory = str(tmp_path / "died"), str(tmp_path / "killed")
+        doomed = (sys.executable, str(DOOMED), signum.name, str(saves), mark, script, directory)
         killed = run(*MAIN, "--max-restarts", "1", "--", *doomed)
         assert killed.returncode == 0, killed.stderr[-3000:]
-        assert "restart 1 of 1" in killed.stderr
-        return plain.stdout, killed.stdout
+        return plain, killed
 
     return both
 
@@ -81,7 +87,9 @@ def assert_same_end(tmp_path: Path) -> None:
 
 
 def test_fit_of_tf_keras_on_two_workers_survives_a_killed_worker_bit_for_bit(trained: Any, tmp_path: Path) -> None:
-    undisturbed, killed = trained("keras_fit.py", saves=5)
+    done, resumed = trained("keras_fit.py", saves=5)
+    undisturbed, killed = done.stdout, resumed.stdout
+    assert "restart 1 of 1" in resumed.stderr
     assert "Epoch 2: going on from batch 7" in killed, "in the middle of an epoch, from the fifth save"
     assert_same_end(tmp_path)
     ends = [sorted(line for line in text.splitlines() if line.endswith("right")) for text in (undisturbed, killed)]
@@ -90,6 +98,26 @@ def test_fit_of_tf_keras_on_two_workers_survives_a_killed_worker_bit_for_bit(tra
     models = [tf_keras.models.load_model(tmp_path / name / "model.keras") for name in ("undisturbed", "killed")]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_fit_on_two_workers_saves_at_a_notice_to_one_of_them_ends_with_143_and_loses_no_batch(
+    trained: Any, tmp_path: Path
+) -> None:
+    undisturbed, resumed = trained("keras_fit.py", saves=2, signum=signal.SIGTERM)  # by batch 8 of the first epoch
+    committed = set(re.findall(r"ckpt-(\d+) is committed: SIGTERM on worker 1", resumed.stderr))
+    assert len(committed) == 1, "both workers, the same"
+    epoch, batch = divmod(int(committed.pop()), 10)
+    assert f"Epoch {epoch + 1}: going on from batch {batch + 1}" in resumed.stdout
+    assert "143" in resumed.stderr
+    expected, found = tensors(tmp_path / "undisturbed"), tensors(tmp_path / "killed")
+    assert found.keys() == expected.keys()
+    for name in expected.keys() - COUNTED_OTHERWISE:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    ends = [
+        sorted(line for line in each.stdout.splitlines() if line.endswith("right")) for each in (undisturbed, resumed)
+    ]
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == 2 * 4
 
 
 def test_on_two_workers_the_chief_alone_leaves_the_model_in_every_form(run: Any, tmp_path: Path) -> None:
@@ -115,7 +143,8 @@ def test_a_loop_of_ones_own_trains_a_keras_3_model_on_two_workers_and_an_evaluat
 ) -> None:
     beside = evaluator(tmp_path / "undisturbed")
     _, killed = trained("custom_loop.py", saves=3)
-    assert "15 of 30 steps are done" in killed
+    assert "restart 1 of 1" in killed.stderr
+    assert "15 of 30 steps are done" in killed.stdout
     assert_same_end(tmp_path)
     told = beside()
     assert [line.partition(":")[0] for line in told] == [f"step {step}" for step in range(5, 31, 5)]

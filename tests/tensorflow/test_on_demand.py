@@ -55,6 +55,21 @@ def test_it_saves_when_the_time_is_up_beside_the_steps_that_are_due(make: Any) -
     assert [manager.step_end(later) for later in range(step + 1, step + 50)] == [None] * 49
 
 
+def test_metrics_are_gathered_only_where_a_save_is(make: Any) -> None:
+    manager, gathered = make(save_policy=distckpt.EverySteps(3)), []
+
+    def gather() -> dict[str, float]:
+        gathered.append(1)
+        return {"loss": 0.5}
+
+    assert [manager.step_end(step, gather) for step in (1, 2)] == [None] * 2
+    assert gathered == []
+    manager.step_end(3, gather)
+    assert gathered == [1]
+    (checkpoint,) = distckpt.Catalog(manager.directory).checkpoints
+    assert checkpoint.metrics == {"loss": 0.5}
+
+
 def test_sigusr1_saves_at_the_end_of_a_step(make: Any) -> None:
     manager = make()
     assert manager.step_end(1) is None
