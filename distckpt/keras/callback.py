@@ -139,7 +139,6 @@ class DistributedCheckpoint(Hooks):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002 - Keras' too
         self._give_history()
         fit.forget_epoch(self.model)
-        self._steps.read()
         self._epoch = epoch
         self._batches_seen = self._progress.batch if epoch == self._progress.epoch else 0
 
