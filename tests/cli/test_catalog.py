@@ -1,5 +1,6 @@
 """`distckpt.Catalog`: what a directory holds, read without taking part."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -59,3 +60,10 @@ def test_a_checkpoint_that_was_replaced_whole_is_not_the_one_that_was_committed(
     faults = distckpt.Catalog(job.directory).verify(6)
     assert {fault.file for fault in faults} == {"ckpt-6.manifest.json"}  # its size may differ too: a time stands in it
     assert "it is not the manifest that was committed: its sha256 is another" in [fault.detail for fault in faults]
+
+
+def test_verify_misses_no_manifest_where_plain_tensorflow_saved(job: Any) -> None:
+    job.save(5)
+    (job.directory / "ckpt-5.manifest.json").unlink()
+    shutil.rmtree(job.directory / ".distckpt")
+    assert distckpt.Catalog(job.directory).verify(5) == []

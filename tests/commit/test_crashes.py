@@ -150,3 +150,14 @@ def test_what_retention_could_not_delete_is_deleted_after_the_next_commit(faulty
     chief.committer.storage = storage
     chief.commit(3, 3.0)
     assert_clean(storage, [3])
+
+
+def test_a_start_removes_how_earlier_workers_found_each_other_and_leaves_its_own(new_chief: Any) -> None:
+    storage = MemoryStorage()
+    new_chief(storage)
+    before = [".distckpt/probe/1-0-older", ".distckpt/rendezvous/1-older"]
+    own = [".distckpt/probe/2-0-own", ".distckpt/rendezvous/2-own"]
+    for key in before + own:
+        storage.put(key, b"")
+    new_chief(storage)
+    assert storage.keys(".distckpt/probe") + storage.keys(".distckpt/rendezvous") == own

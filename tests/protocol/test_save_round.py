@@ -262,6 +262,30 @@ def test_a_shard_of_an_earlier_round_does_not_count_in_the_open_one() -> None:
     assert not stage.commits
 
 
+def test_shards_of_a_save_that_is_not_decided_do_not_count() -> None:
+    stage = Stage(2).start_all()
+    stage.save(0)
+    for worker in (0, 1):
+        stage.say(worker, Written(1, worker, Shard(worker, f"1/early-{worker}", 8, ())))
+    assert not stage.commits
+    stage.save(1)
+    stage.write_all()
+    assert [shard.handle for shard in stage.commits[0].shards] == ["1/1-0", "1/1-1"]
+
+
+def test_a_failed_commit_that_is_told_again_does_not_touch_the_next_save() -> None:
+    stage = Stage(2).start_all()
+    stage.save(0)
+    stage.save(1)
+    stage.write_all()
+    stage.fail_commit("StorageFull", fatal=False)
+    stage.save(0, 110)
+    stage.save(1, 110)
+    stage.decide(events.CommitFailed(1, Cause("StorageFull", "the journal said so", 0), fatal=False))
+    stage.write_all()
+    assert [commit.step for commit in stage.commits] == [110]
+
+
 def test_a_repeated_announcement_of_a_decided_save_is_answered_again() -> None:
     stage = Stage(2).start_all()
     stage.save(0)
@@ -340,6 +364,24 @@ def test_a_worker_that_sees_another_directory_is_rejected_and_named() -> None:
     stage.save(1)
     assert stage.cause(1).kind == "DirectoryMismatch"
     assert "worker 1 (10.0.0.1:2222) does not see the directory that the chief sees" in stage.cause(1).message
+
+
+def test_a_probe_that_is_read_too_late_changes_nothing_for_who_was_replaced_or_has_left() -> None:
+    stage = Stage(3).start_all()
+    stage.start(1, "w1-again")
+    stage.happen(2, events.Stop())
+    stage.decide(events.ProbeResult(1, "w1", "probe-1: there is no such object"))
+    stage.decide(events.ProbeResult(2, "w2", None))
+    assert stage.coordinator.present == (0, 1)
+
+
+def test_a_fenced_coordinator_tells_who_speaks_to_it_and_does_nothing_else() -> None:
+    stage = Stage(2).start_all()
+    stage.decide(events.Superseded(2, Cause("Fenced", "generation 2 has taken the directory over")))
+    for message in (Announce(1, 100, "ckpt-100", "same", 0), Join(2, "host", 1001, "probe-1")):
+        stage.say(1, message)
+        assert stage.log[-1].startswith("c -> 1  FencedOff(generation=2")
+    assert stage.coordinator.round is None
 
 
 def test_the_older_incarnation_of_a_worker_is_stopped_when_it_speaks() -> None:
