@@ -60,6 +60,10 @@ zombies: $(VENV)/has-test $(VENV)/has-distckpt ## two chiefs that start on one d
 notices: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real training, its workers told to go with SIGTERM 20 times
 	@DISTCKPT_NOTICES=$${DISTCKPT_NOTICES:-21} $(PY) -m pytest tests/faults/test_notices.py $(ARGS)
 
+.PHONY: mutants
+mutants: $(VENV)/has-test $(VENV)/has-distckpt ## leaves out each fsync, fence and checksum in turn; writes docs/mutants.md
+	@$(PY) tests/mutation/mutants.py --table docs/mutants.md $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-bench $(VENV)/has-distckpt ## saving and restoring beside stock TensorFlow and the machine's limits (ARGS="--mib 256")
 	@$(PY) benchmarks/save.py $(ARGS)

@@ -1,0 +1,20 @@
+"""Mutants that no test can notice: (path, function, change) -> why it changes nothing that matters."""
+
+from __future__ import annotations
+
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("storage/durable.py", "make_folders", "never `if not stat.S_ISDIR(each.lstat().st_mode)`"): (
+        "whatever is then made in the file that stands in a folder's place fails with ENOTDIR, at the next call"
+    ),
+    ("journal/reading.py", "was_deleted", "never `if is_milestone(slot)`"): (
+        "a start whose record is a milestone then gives that generation up and takes the next: a number is skipped over"
+    ),
+    ("bundle/table_reader.py", "_block", "never `if end + TRAILER_BYTES > len(data) - FOOTER_BYTES`"): (
+        "a block that is cut short does not have its checksum either; this check has the better words"
+    ),
+    (
+        "bundle/verify.py",
+        "_File.faults",
+        "never `if self._kept is not None and self._rooms[item] is not None`",
+    ): "no check: it hands a tensor whose checksum is right on to whoever asked for it",
+}
