@@ -29,8 +29,12 @@ def heard() -> SimpleQueue[signal.Signals]:
 
 @pytest.fixture
 def watch(heard: SimpleQueue[signal.Signals]) -> Iterator[Watching]:
-    """Makes watches, and puts back what was there before the test, whatever it did."""
+    """Makes watches, and puts back what was there before the test, whatever it did.
+
+    Ctrl-C is as Python has it: a shell has a process in its background ignore it.
+    """
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     made: list[SignalWatch] = []
 
     def make(*signums: signal.Signals) -> SignalWatch:

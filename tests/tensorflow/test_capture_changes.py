@@ -157,7 +157,9 @@ def test_while_nothing_changes_the_graph_is_walked_once(comparing: ModuleType) -
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
     lookup = keras.layers.StringLookup(vocabulary=["a", "b"])
-    iterator = iter(tf.data.Dataset.range(10))
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False  # else its state changes by itself, on another thread
+    iterator = iter(tf.data.Dataset.range(10).with_options(options))
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, lookup=lookup, iterator=iterator)
     source = Source(checkpoint, ALONE)
     with mock.patch.object(source_module, "walk", wraps=source_module.walk) as walk:

@@ -71,6 +71,7 @@ def test_metrics_are_gathered_only_where_a_save_is(make: Any) -> None:
 
 
 def test_sigusr1_saves_at_the_end_of_a_step(make: Any) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
     manager = make()
     assert manager.step_end(1) is None
     os.kill(os.getpid(), signal.SIGUSR1)
@@ -78,7 +79,7 @@ def test_sigusr1_saves_at_the_end_of_a_step(make: Any) -> None:
     assert manager.checkpoints == [path]
     assert Path(path).name == f"ckpt-{step}"
     manager.close()
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGUSR1) is before
 
 
 def test_a_save_of_the_users_own_at_that_step_is_the_one(make: Any) -> None:
