@@ -78,6 +78,7 @@ def test_the_first_ctrl_c_is_a_notice_and_the_second_is_pythons(
     assert heard.get(timeout=DEADLINE_S) is signal.SIGINT
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+    assert heard.get(timeout=DEADLINE_S) is signal.SIGINT, "or the next test would hear of it"
 
 
 def test_whoever_waited_for_the_byte_before_has_it_too(watch: Watching, heard: SimpleQueue[signal.Signals]) -> None:
