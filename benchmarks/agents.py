@@ -37,6 +37,7 @@ from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.messages import Committed, CoordinatorEnvelope, Join, Sender
 from distckpt.protocol.retention import KeepLatest
+from distckpt.protocol.staged import staged_name
 from distckpt.rpc import convert, values
 from distckpt.rpc.client import CLIENT_OPTIONS
 from distckpt.rpc.rendezvous import Rendezvous, read_rendezvous
@@ -110,7 +111,7 @@ class LightAgent:
                     self.keep(self.send(envelope))
                 case effects.WriteShare(round=number, share=share):
                     self.decided_at = time.monotonic()
-                    shard = self.write(number)
+                    shard = self.write(number, share)
                     self.written_at = time.monotonic()
                     self.handle(events.ShareWritten(number, share, shard))
                 case effects.Resolve(_, result):
@@ -125,9 +126,9 @@ class LightAgent:
         with contextlib.suppress(grpc.aio.AioRpcError):  # the protocol repeats
             await self.stub.Send(convert.agent_to_proto(envelope), timeout=CALL_S)
 
-    def write(self, number: int) -> Shard:
+    def write(self, number: int, share: int) -> Shard:
         worker = self.me.worker
-        file = self.storage.stage(self.me.generation, f"{number:08d}-worker-{worker:05d}")
+        file = self.storage.stage(self.me.generation, staged_name(self.me, number, share))
         entries, size = write_share([Payload(f"own/{worker}", DT_UINT8, (SHARE.size,), SHARE)], file, threads=1)
         return Shard(worker, file.seal(), size, entries)
 
