@@ -35,7 +35,7 @@ from distckpt.model import CHIEF, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
-from distckpt.protocol.messages import Committed, CoordinatorEnvelope, Join, Sender
+from distckpt.protocol.messages import Committed, CoordinatorEnvelope, Join, Sender, Welcome
 from distckpt.protocol.retention import KeepLatest
 from distckpt.protocol.staged import staged_name
 from distckpt.rpc import convert, values
@@ -88,7 +88,7 @@ class LightAgent:
             self.hear(convert.coordinator_from_proto(message))
 
     def hear(self, envelope: CoordinatorEnvelope) -> None:
-        if type(envelope.message).__name__ == "Welcome":
+        if isinstance(envelope.message, Welcome):
             self.joined_at = self.joined_at or time.monotonic()
             self.joined.set()
         self.handle(events.Heard(envelope))

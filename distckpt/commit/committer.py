@@ -30,6 +30,7 @@ from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation, select_retired
 from distckpt.storage.interface import Storage
+from distckpt.storage.sealing import sealed
 
 log = logging.getLogger("distckpt.commit")
 
@@ -183,12 +184,8 @@ class Committer:
 
     def _stage_file(self, key: str, data: bytes, round_: int) -> FileRecord:
         file = self.storage.stage(self.journal.state.generation, f"{round_:08d}-{key.replace('/', '_')}")
-        try:
-            file.write_at(0, data)
-            return FileRecord(key, len(data), file.seal())
-        except BaseException:
-            file.abandon()
-            raise
+        handle, _ = sealed(file, lambda file: file.write_at(0, data))
+        return FileRecord(key, len(data), handle)
 
     def _retire_elders(self, replaced: Sequence[Checkpoint]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What retention removed, and what it preserved.

@@ -79,6 +79,8 @@ class StepFile:
         self._tell(replace(self._steps, restored_at=time.monotonic()))
 
     def step(self, step: int) -> None:
+        if self._file < 0:  # nobody looks, and this is done at every step
+            return
         now = time.monotonic()
         steps = self._steps
         first = (steps.first, steps.first_at) if steps.first_at else (step, now)

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from distckpt.preemption.notice import ENDS, WARNS, Notify
-from distckpt.preemption.source import Source
+from distckpt.preemption.source import Source, runs_on
 
 ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 """The environment variable that names another server, as Amazon's own libraries have it."""
@@ -28,13 +28,8 @@ _OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 
 
 def is_here(environ: Mapping[str, str], vendor: Path = _VENDOR) -> bool:
-    """Whether this is a machine of Amazon's, or one is named; nothing is sent to find out."""
-    if environ.get(ENDPOINT):
-        return True
-    try:
-        return vendor.read_text().startswith("Amazon EC2")
-    except OSError:
-        return False
+    """Whether this is a machine of Amazon's, or one is named."""
+    return runs_on("Amazon EC2", vendor, environ.get(ENDPOINT))
 
 
 def watch_aws(environ: Mapping[str, str], notify: Notify, poll_s: float = _POLL_S) -> list[Source]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from distckpt.preemption.notice import ENDS, Notify
-from distckpt.preemption.source import Source
+from distckpt.preemption.source import Source, runs_on
 
 HOST = "GCE_METADATA_HOST"
 """The environment variable that names another server, as Google's own libraries have it."""
@@ -28,13 +28,8 @@ MAINTENANCE_S = 60.0
 
 
 def is_here(environ: Mapping[str, str], product: Path = _PRODUCT) -> bool:
-    """Whether this is a machine of Google's, or one is named; nothing is sent to find out."""
-    if environ.get(HOST):
-        return True
-    try:
-        return product.read_text().startswith("Google")
-    except OSError:
-        return False
+    """Whether this is a machine of Google's, or one is named."""
+    return runs_on("Google", product, environ.get(HOST))
 
 
 def watch_gce(environ: Mapping[str, str], notify: Notify) -> list[Source]:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 log = logging.getLogger("distckpt")
 
@@ -15,6 +16,18 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 _CONNECT_S = 5.0
 _BODY_BYTES_MAX = 65_536
+
+
+def runs_on(maker: str, named_by: Path, server: str | None) -> bool:
+    """Whether the firmware says in `named_by` that `maker` made this machine, or a metadata server is named; nothing is
+    sent to find out.
+    """
+    if server:
+        return True
+    try:
+        return named_by.read_text().startswith(maker)
+    except OSError:
+        return False
 
 
 class Stopped(Exception):

@@ -185,15 +185,11 @@ class Proposals:
 
     def _expire(self) -> None:
         now, current = self._desk.now, self.current
-        for asked in [asked for asked in self._waiting if now >= asked.until]:
-            self._waiting.remove(asked)
-            self._answer(asked, self._in_vain(asked))
-        if current is None:
-            return
-        for asked in [asked for asked in current.wishes if now >= asked.until]:
-            current.wishes.remove(asked)
-            self._answer(asked, self._in_vain(asked))
-        if current.stage is Stage.GATHERING and now >= current.until:
+        for wishes in (self._waiting, [] if current is None else current.wishes):
+            for asked in [asked for asked in wishes if now >= asked.until]:
+                wishes.remove(asked)
+                self._answer(asked, self._in_vain(asked))
+        if current is not None and current.stage is Stage.GATHERING and now >= current.until:
             silent = [member for member in current.parties if member.worker not in current.ceilings]
             who = ", ".join(member.describe(now) for member in silent)
             self._end(Cause("DeadlineExceeded", f"no step was agreed on: no answer of {who}", silent[0].worker))
@@ -212,15 +208,13 @@ class Proposals:
         return Cause("DeadlineExceeded", f"{asked.wish.reason}: after {asked.wish.within_s:g} s {why}")
 
     def _open_next(self) -> None:
-        members = [self._members.of(worker) for worker in range(self._members.world_size)]
-        for member in members:
-            if member is not None and member.presence is Presence.LEFT:
-                self._answer_all(Cause("WorkerMissing", f"{member.describe(self._desk.now)}", member.worker))
-                return
-        present = [member for member in members if member is not None and _is_present(member)]
-        if len(present) == len(members):
+        for worker in self._members.those(Presence.LEFT):
+            self._answer_all(Cause("WorkerMissing", self._members.describe(worker, self._desk.now), worker))
+            return
+        if len(self._members.those(Presence.PRESENT)) == self._members.world_size:
             self._numbers += 1
-            self.current = Proposal(self._numbers, self._waiting, present, self._desk.now, self._deadlines.agree_s)
+            parties = list(self._members)
+            self.current = Proposal(self._numbers, self._waiting, parties, self._desk.now, self._deadlines.agree_s)
             self._waiting = []
 
     def ceiling(self, member: Member, message: Ceiling) -> None:

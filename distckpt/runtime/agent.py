@@ -15,7 +15,7 @@ from distckpt.bundle.loader import Loader
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
-from distckpt.model import Cause, Manifest, Shard
+from distckpt.model import Cause, Entry, Manifest, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -41,7 +41,8 @@ from distckpt.runtime.staging import discard_all
 from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
 from distckpt.runtime.worker_state import stage_state
-from distckpt.storage.interface import Storage
+from distckpt.storage.interface import StagedFile, Storage
+from distckpt.storage.sealing import sealed
 
 log = logging.getLogger("distckpt.agent")
 
@@ -363,13 +364,14 @@ class AgentRuntime:
             return Shard(worker, "", 0, ())
         self._activity.begin(effect.round, sum(payload.data.size for payload in payloads))
         file = MeteredFile(self._storage.stage(self._me.generation, name), self._activity)
-        try:
+
+        def write(file: StagedFile) -> tuple[tuple[Entry, ...], int]:
             entries, size_bytes = write_share(payloads, file, threads=self._threads)
             ticket.written_bytes += size_bytes
-            return Shard(worker, file.seal(), size_bytes, entries)
-        except BaseException:
-            file.abandon()
-            raise
+            return entries, size_bytes
+
+        handle, (entries, size_bytes) = sealed(file, write)
+        return Shard(worker, handle, size_bytes, entries)
 
     def _verify_part(self, effect: effects.VerifyPart) -> None:
         loader = self.loader(effect.name)

@@ -26,6 +26,7 @@ from distckpt.runtime.lane import Lane
 from distckpt.runtime.ticket import SaveTicket
 from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import Storage
+from distckpt.storage.sealing import sealed
 
 log = logging.getLogger("distckpt.agent")
 
@@ -95,13 +96,10 @@ class Successor:
         own = None
         if state is not None:
             own = stage_state(state, storage, generation, name, self._world_size, self._threads)
-        file = storage.stage(generation, name)
-        try:
-            entries, size_bytes = write_share(payloads, file, threads=self._threads)
-            return Shard(self._worker, file.seal(), size_bytes, entries, own)
-        except BaseException:
-            file.abandon()
-            raise
+        handle, (entries, size_bytes) = sealed(
+            storage.stage(generation, name), lambda file: write_share(payloads, file, threads=self._threads)
+        )
+        return Shard(self._worker, handle, size_bytes, entries, own)
 
 
 def _signs(storage: Storage, begun: GenerationRecord | None) -> tuple[str | None, bool]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from distckpt.bundle.index import encode_index
 from distckpt.bundle.payload import Payload
@@ -15,11 +14,10 @@ from distckpt.model import Manifest, Place, StagedState, WorkerStates
 from distckpt.options import ChangedWorld
 from distckpt.protocol.staged import STATE, STATE_INDEX
 from distckpt.runtime.staging import discard_all
-from distckpt.storage.interface import StagedFile, Storage
+from distckpt.storage.interface import Storage
+from distckpt.storage.sealing import sealed
 
 log = logging.getLogger("distckpt")
-
-T = TypeVar("T")
 
 
 def stage_state(
@@ -29,12 +27,12 @@ def stage_state(
 
     Raises StorageError; then nothing of it is left.
     """
-    data_handle, (entries, size_bytes) = _staged(
+    data_handle, (entries, size_bytes) = sealed(
         storage.stage(generation, f"{name}{STATE}"), lambda file: write_share(payloads, file, threads=threads)
     )
     index = encode_index([entries])
     try:
-        index_handle, _ = _staged(
+        index_handle, _ = sealed(
             storage.stage(generation, f"{name}{STATE_INDEX}"), lambda file: file.write_at(0, index)
         )
     except BaseException:
@@ -42,15 +40,6 @@ def stage_state(
         raise
     sha256 = hashlib.sha256(index).hexdigest()
     return StagedState(world_size, data_handle, size_bytes, index_handle, len(index), sha256)
-
-
-def _staged(file: StagedFile, write: Callable[[StagedFile], T]) -> tuple[str, T]:
-    try:
-        written = write(file)
-        return file.seal(), written
-    except BaseException:
-        file.abandon()
-        raise
 
 
 def state_to_restore(

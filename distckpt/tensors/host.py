@@ -45,8 +45,10 @@ def row_bytes(whole: NDArray[np.uint8], rows: int, start: int, length: int) -> N
 
 def can_share(dtype: Any) -> bool:
     """Whether `tensor_of` makes tensors of this tf.DType."""
-    if dtype == tf.bfloat16 or not dtype.is_numpy_compatible:
-        return bool(dtype == tf.bfloat16)
+    if dtype == tf.bfloat16:
+        return True
+    if not dtype.is_numpy_compatible:
+        return False
     known = np.dtype(dtype.as_numpy_dtype)
     return known.isbuiltin == 1 and known.kind in _NATIVE_KINDS
 
