@@ -21,7 +21,7 @@ from distckpt.observe.wishes import Wishes
 from distckpt.observe.workers import Follow
 from distckpt.protocol import effects, events, messages
 from distckpt.protocol.save_round import SaveRound
-from distckpt.runtime.observer import Opening
+from distckpt.runtime.observer import EndedStep, Opening
 
 SAVES_MAX = 100
 PARTS_MAX = 4096
@@ -72,13 +72,13 @@ class Chronicle:
                 self._troubles.append((now, Cause(each.cause, each.message)))
             self._tell(each)
 
-    def agent_did(self, event: events.AgentEvent, now: float) -> None:
-        """Takes in what the chief's own agent was told."""
-        if isinstance(event, events.Progress):
-            with self._lock:
-                happened = self._steps.ended(event.step, now)
-            if happened is not None:
-                self._tell(happened)
+    def steps_ended(self, ended: Sequence[EndedStep]) -> None:
+        """Takes in how far the chief's own training has come."""
+        with self._lock:
+            happened = [self._steps.ended(step, at) for step, at in ended]
+        for each in happened:
+            if each is not None:
+                self._tell(each)
 
     def picture(self, now: float, wall: float) -> Picture:
         """How the job stands at `now`, by the loops' clock, which is `wall` in seconds since the epoch.

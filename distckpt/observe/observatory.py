@@ -24,11 +24,11 @@ from distckpt.observe.records import record
 from distckpt.observe.retained import kept_checkpoints, leases_in
 from distckpt.observe.scalars import scalars_of
 from distckpt.options import Options, parse_address
-from distckpt.protocol.effects import AgentEffect, CoordinatorEffect
-from distckpt.protocol.events import AgentEvent, CoordinatorEvent
+from distckpt.protocol.effects import CoordinatorEffect
+from distckpt.protocol.events import CoordinatorEvent
 from distckpt.protocol.retention import Policy
 from distckpt.runtime.lane import Lane
-from distckpt.runtime.observer import Opening
+from distckpt.runtime.observer import EndedStep, Opening
 from distckpt.storage.posix import PosixStorage
 
 log = logging.getLogger("distckpt.observe")
@@ -68,9 +68,9 @@ class Observatory:
         if self._chronicle is not None:
             self._chronicle.coordinator_did(event, effects, now)
 
-    def agent_did(self, event: AgentEvent, effects: Sequence[AgentEffect], now: float) -> None:  # noqa: ARG002 - the Observer's signature
+    def steps_ended(self, ended: Sequence[EndedStep]) -> None:
         if self._chronicle is not None:
-            self._chronicle.agent_did(event, now)
+            self._chronicle.steps_ended(ended)
 
     def closed(self) -> None:
         self._closing.close()

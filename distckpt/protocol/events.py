@@ -146,7 +146,7 @@ class ConnectionLost:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The training has finished `step`."""
+    """The training has finished `step`, and maybe others since it was told of one."""
 
     step: int
 

@@ -13,13 +13,25 @@ MARGIN = 1
 
 
 class Gate:
-    """Not safe for threads: the runtime holds a lock around each call. `last` is the last finished step."""
+    """`last` is the last finished step. The runtime holds a lock around each call but `ended`."""
 
     def __init__(self) -> None:
         self.last = -1
+        self._guarded = False
         self._proposal = 0
         self._ceiling: int | None = None
         self._agreed: Agreed | None = None
+
+    def ended(self, step: int) -> bool:
+        """The training has finished `step`. False: it goes on at once. True: under the lock, it waits while the gate
+        `holds`, and then asks what it has to `take_due`.
+
+        Safe without the lock, on the training thread. That says where it is and then looks whether there is a guard;
+        `set_ceiling` puts the guard there and then looks where the training is: one of the two sees the other. (Python
+        carries out both in this order, and each in one piece.)
+        """
+        self.last = step
+        return self._guarded
 
     @property
     def holds(self) -> bool:
@@ -28,6 +40,7 @@ class Gate:
 
     def set_ceiling(self, proposal: int) -> int:
         """Sets it, and returns it."""
+        self._guarded = True
         self._proposal = proposal
         self._ceiling = self.last + MARGIN
         return self._ceiling
@@ -35,6 +48,7 @@ class Gate:
     def lift(self, proposal: int) -> None:
         if proposal == self._proposal:
             self._ceiling = self._agreed = None
+            self._guarded = False
 
     def lift_any(self) -> None:
         self.lift(self._proposal)
@@ -42,6 +56,7 @@ class Gate:
     def foresee(self, agreed: Agreed) -> None:
         self._ceiling = None
         self._agreed = agreed
+        self._guarded = True
 
     def take_due(self) -> Agreed | None:
         """The agreed save, if the training is there; once."""
@@ -49,4 +64,5 @@ class Gate:
         if agreed is None or self.last < agreed.step:
             return None
         self._agreed = None
+        self._guarded = self._ceiling is not None
         return agreed

@@ -19,7 +19,6 @@ from distckpt.model import Cause, Entry, Manifest, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
-from distckpt.protocol.gate import Gate
 from distckpt.protocol.messages import (
     AgentEnvelope,
     Agreed,
@@ -37,6 +36,7 @@ from distckpt.runtime.activity import ActivityMeter, MeteredFile
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.observer import Observer, Tapped
+from distckpt.runtime.pace import Following, Pace
 from distckpt.runtime.staging import discard_all
 from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
@@ -82,16 +82,16 @@ class AgentRuntime:
         self._restores: dict[int, RestoreTicket] = {}
         self._wishes: dict[int, WishTicket] = {}
         self._wish_count = 0
-        self._gate = Gate()
-        self._gate_moved = threading.Condition()
+        self._pace = Pace(options.deadlines.held_s + PATIENCE_S, observed=observer is not None)
         self._stopped: DistckptError | None = None
         self.welcome: Ticket[Welcome] = Ticket(0, "joining the job", options.deadlines.join_s + PATIENCE_S)
         self._ended = threading.Event()
         self._activity = ActivityMeter()
         self._lane = Lane("agent-io")
+        following = Following(machine, self._pace)
         self._loop: Loop[events.AgentEvent, effects.AgentEffect] = Loop(
             "agent",
-            machine if observer is None else Tapped(machine, observer.agent_did),
+            following if observer is None else Tapped(following, lambda *_: self._show_steps(observer)),
             events.Tick(),
             self._perform,
             self._crashed,
@@ -108,12 +108,7 @@ class AgentRuntime:
 
         While a step is being agreed on the training is held here, for `Deadlines.held_s` at most.
         """
-        with self._gate_moved:
-            self._gate.last = step
-            self._loop.post(events.Progress(step))
-            if not self._gate_moved.wait_for(lambda: not self._gate.holds, self._deadlines.held_s + PATIENCE_S):
-                self._gate.lift_any()  # the agent has crashed
-            return self._gate.take_due()
+        return self._pace.step_ended(step)
 
     def wish(self, wish: Wish) -> WishTicket:
         """Wants a save that no worker foresaw; from any thread. An answer without a checkpoint is no error here."""
@@ -248,14 +243,11 @@ class AgentRuntime:
             case effects.Discard(_, handles):
                 self._lane.submit(lambda: discard_all(self._storage, handles))
             case effects.SetCeiling(proposal):
-                with self._gate_moved:
-                    ceiling = self._gate.set_ceiling(proposal)
-                    self._gate_moved.notify_all()  # whom an earlier one holds goes on to this one
-                self._loop.post(events.CeilingSet(proposal, ceiling))
+                self._loop.post(events.CeilingSet(proposal, self._pace.set_ceiling(proposal)))
             case effects.LiftCeiling(proposal):
-                self._move_gate(lambda gate: gate.lift(proposal))
+                self._pace.move(lambda gate: gate.lift(proposal))
             case effects.Foresee(agreed):
-                self._move_gate(lambda gate: gate.foresee(agreed))
+                self._pace.move(lambda gate: gate.foresee(agreed))
             case effects.WishResolved(answer):
                 self._wishes.pop(answer.number).resolve(answer)
             case effects.Stopped(cause):
@@ -268,10 +260,10 @@ class AgentRuntime:
             return envelope
         return replace(envelope, message=replace(envelope.message, activity=self._activity.read()))
 
-    def _move_gate(self, move: Callable[[Gate], None]) -> None:
-        with self._gate_moved:
-            move(self._gate)
-            self._gate_moved.notify_all()
+    def _show_steps(self, observer: Observer) -> None:
+        ended = self._pace.take_ended()
+        if ended:
+            observer.steps_ended(ended)
 
     def _resolve_save(self, ordinal: int, result: Committed | Cause) -> None:
         ticket = self._saves[ordinal]

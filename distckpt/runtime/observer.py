@@ -12,11 +12,14 @@ from typing import Generic, Protocol
 
 from distckpt.model import Checkpoint
 from distckpt.protocol.coordinator import Coordinator
-from distckpt.protocol.effects import AgentEffect, CoordinatorEffect
-from distckpt.protocol.events import AgentEvent, CoordinatorEvent
+from distckpt.protocol.effects import CoordinatorEffect
+from distckpt.protocol.events import CoordinatorEvent
 from distckpt.runtime.loop import Effect, Event, Machine
 
 log = logging.getLogger("distckpt.runtime")
+
+EndedStep = tuple[int, float]
+"""The number of a training step, and when it ended, by `time.monotonic`."""
 
 Tap = Callable[[Event, Sequence[Effect], float], None]
 
@@ -37,15 +40,16 @@ class Opening:
 
 
 class Observer(Protocol):
-    """Of one session of the chief. `coordinator_did` and `agent_did` are called after each event with what followed
-    from it, each on its loop's thread: they must not block. `now` is that loop's time.
+    """Of one session of the chief. `coordinator_did` is called after each event with what followed from it, at `now` by
+    the loop's time; `steps_ended` some times a second with the training steps that have ended since, oldest first.
+    Each is called on its loop's thread: they must not block.
     """
 
     def opened(self, opening: Opening) -> None: ...
 
     def coordinator_did(self, event: CoordinatorEvent, effects: Sequence[CoordinatorEffect], now: float) -> None: ...
 
-    def agent_did(self, event: AgentEvent, effects: Sequence[AgentEffect], now: float) -> None: ...
+    def steps_ended(self, ended: Sequence[EndedStep]) -> None: ...
 
     def picture_json(self) -> bytes:
         """How the job stands, for tools. From any thread; may read from the storage."""

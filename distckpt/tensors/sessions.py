@@ -66,6 +66,8 @@ def step_of(number: Any) -> int:
 
 def refuse_graphs(place: Place, *, made_eagerly: bool) -> None:
     """But for a program of one worker that lives in a tf.Graph throughout. Raises ConfigurationError."""
+    if made_eagerly and tf.executing_eagerly():
+        return
     if tf.inside_function():
         raise ConfigurationError("distckpt saves and restores between steps, not from within a tf.function")
     if tf.executing_eagerly() != made_eagerly or (place.world_size > 1 and not made_eagerly):

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from distckpt.observe.observatory import Observatory
 from distckpt.options import Options
 from distckpt.protocol.retention import KeepLatest
-from distckpt.runtime.observer import Opening
+from distckpt.runtime.observer import EndedStep, Opening
 
 Job = Any
 DEADLINE_S = 60.0
@@ -130,7 +130,7 @@ class Failing:
     def coordinator_did(self, event: Any, effects: Sequence[Any], now: float) -> None:
         raise RuntimeError("no")
 
-    def agent_did(self, event: Any, effects: Sequence[Any], now: float) -> None:
+    def steps_ended(self, ended: Sequence[EndedStep]) -> None:
         raise RuntimeError("no")
 
     def picture_json(self) -> bytes:
@@ -144,6 +144,8 @@ def test_an_observer_that_fails_is_told_of_once_and_disturbs_nothing(
     job: Job, model: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = job.start(2, observer=Failing())
+    for worker in workers:
+        worker.session.agent.step_ended(10)
     tickets = [worker.save(10, model) for worker in workers]
     assert {ticket.outcome.result().checkpoint.name for ticket in tickets} == {"ckpt-10"}
     assert caplog.text.count("watching the job failed") == 2  # the coordinator's machine, and the agent's

@@ -112,8 +112,8 @@ class Stage:
 
     def finish(self, worker: int, step: int) -> None:
         """The training of `worker` ends a step."""
-        self.gates[worker].last = step
-        self._pass(worker)
+        if self.gates[worker].ended(step):
+            self._pass(worker)
         self.happen(worker, events.Progress(step))
 
     def _pass(self, worker: int) -> None:

@@ -11,7 +11,7 @@ from distckpt.errors import ObjectMissing, error_from
 from distckpt.model import Cause
 from distckpt.protocol import effects, events
 from distckpt.protocol.gate import Gate
-from distckpt.protocol.messages import Committed, RestoreDecided
+from distckpt.protocol.messages import Agreed, Committed, RestoreDecided
 
 if TYPE_CHECKING:
     from simulated.process import Process
@@ -81,18 +81,24 @@ class Training:
         if not self._process.alive or self._process.postponed(self._train):
             return
         self.step += 1
-        self.gate.last = self.step
+        guarded = self.gate.ended(self.step)
         self._process.handle(events.Progress(self.step))
         self._held_at = self._world.now
-        self.go_on()
+        if guarded:
+            self.go_on()
+        else:
+            self._step_over(None)
 
     def go_on(self) -> None:
         """The end of a step, unless the training is held there; also called when it may be held no more."""
         if self._held_at is None or self.gate.holds or not self._process.alive:
             return
+        self._step_over(self.gate.take_due())
+
+    def _step_over(self, agreed: Agreed | None) -> None:
         self.check_held()
         self._held_at = None
-        if self.gate.take_due() is None and self.step % SAVE_EVERY:
+        if agreed is None and self.step % SAVE_EVERY:
             self._world.at(STEP_S * self._world.rng.uniform(0.5, 1.5), self._train)
         else:
             self._save()
