@@ -39,8 +39,8 @@ sim: $(VENV)/has-test $(VENV)/has-distckpt ## the simulation at length: 200,000 
 	@DISTCKPT_SIM_SCHEDULES=200000 $(PY) -m pytest tests/simulation -o timeout=0 $(ARGS)
 
 .PHONY: torture
-torture: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real training, a worker of it killed 25 times at random moments
-	@DISTCKPT_TORTURE_KILLS=$${DISTCKPT_TORTURE_KILLS:-25} $(PY) -m pytest tests/faults/test_training_kills.py $(ARGS)
+torture: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## real trainings of 2 to 4 workers, killed and frozen 200 times (DISTCKPT_TORTURE_ROUNDS, _MINUTES, _SEED)
+	@DISTCKPT_TORTURE_ROUNDS=$${DISTCKPT_TORTURE_ROUNDS:-200} $(PY) -m pytest -v tests/faults/test_torture.py $(ARGS)
 
 .PHONY: crashes
 crashes: $(VENV)/has-test $(VENV)/has-distckpt ## every power loss, every system call failing with every error (an ext4 to cut off needs root)
