@@ -161,7 +161,7 @@ class Worker:
 
     def _do(self, effect: effects.AgentEffect, out: Out) -> None:  # noqa: C901 - one case for each effect
         match effect:
-            case effects.Tell(envelope):
+            case effects.Tell(envelope=envelope):
                 if not isinstance(envelope.message, Heartbeat):
                     out.sent.append(envelope)
             case effects.WriteShare(round=number, step=step, ordinal=ordinal, share=share):
@@ -173,14 +173,14 @@ class Worker:
                 self.look = effect
             case effects.TakeOver():
                 self.order = effect
-            case effects.DropSnapshot(ordinal):
+            case effects.DropSnapshot(ordinal=ordinal):
                 require(ordinal in self._snapshots, f"{self.me.incarnation} drops a snapshot twice")
                 writing = any(each.ordinal == ordinal for each in self.writes.values())
                 require(not writing, f"{self.me.incarnation} drops a snapshot that is being written")
                 self._snapshots.discard(ordinal)
-            case effects.Discard(_, handles):
+            case effects.Discard(handles=handles):
                 out.discarded += handles
-            case effects.Resolve(ordinal, result):
+            case effects.Resolve(ordinal=ordinal, result=result):
                 self._resolve(ordinal, result, out)
             case effects.Stopped():
                 self.alive = False
@@ -264,15 +264,15 @@ class Chief:
         out = Out()
         for effect in self._coordinator.handle(event, self._now):
             match effect:
-                case effects.Send(envelope):
+                case effects.Send(envelope=envelope):
                     if not isinstance(envelope.message, Alive):
                         out.sent.append(envelope)
-                case effects.CheckProbe(worker, incarnation, _):
+                case effects.CheckProbe(worker=worker, incarnation=incarnation):
                     more = self._handle(events.ProbeResult(worker, incarnation))
                     out.sent += more.sent
                 case effects.Commit():
                     self._take_order(effect)
-                case effects.Discard(_, handles):
+                case effects.Discard(handles=handles):
                     out.discarded += handles
                 case effects.Log():
                     pass

@@ -241,11 +241,11 @@ class Stage:
     def _of_agent(self, worker: int, effect: effects.AgentEffect) -> None:  # noqa: C901, PLR0912 - one case for each effect
         self.log += word(f"{worker}", effect)
         match effect:
-            case effects.Tell(envelope) if worker not in self.cut:
+            case effects.Tell(envelope=envelope) if worker not in self.cut:
                 self._queue.append(lambda: self._coordinator(events.Received(envelope)))
             case effects.WriteShare():
                 self.writes[worker].append(effect)
-            case effects.LookAtJournal(ordinal, _):
+            case effects.LookAtJournal(ordinal=ordinal):
                 sign = str(self.now) if self.chief_lives else self.holder.sign
                 seen = replace(self.holder, ordinal=ordinal, sign=sign)
                 self._queue.append(lambda: self._agent(worker, seen))
@@ -253,43 +253,43 @@ class Stage:
                 self.takeovers[worker] = ordinal
             case effects.VerifyPart():
                 self.verifies[worker] = effect
-            case effects.DescribeSpecs(number, _):
+            case effects.DescribeSpecs(round=number):
                 self._queue.append(lambda: self._agent(worker, events.SpecsGiven(number, self.specs[worker])))
-            case effects.SetCeiling(proposal):
+            case effects.SetCeiling(proposal=proposal):
                 ceiling = self.gates[worker].set_ceiling(proposal)
                 self._queue.append(lambda: self._agent(worker, events.CeilingSet(proposal, ceiling)))
                 self._queue.append(lambda: self._release(worker))
-            case effects.LiftCeiling(proposal):
+            case effects.LiftCeiling(proposal=proposal):
                 self.gates[worker].lift(proposal)
                 self._queue.append(lambda: self._release(worker))
-            case effects.Foresee(agreed):
+            case effects.Foresee(agreed=agreed):
                 self.gates[worker].foresee(agreed)
                 self._queue.append(lambda: self._release(worker))
-            case effects.WishResolved(answer):
+            case effects.WishResolved(answer=answer):
                 self.wishes.append(answer)
-            case effects.Resolve(_, result) | effects.RestoreResolved(_, result):
+            case effects.Resolve(result=result) | effects.RestoreResolved(result=result):
                 self.outcomes[worker].append(result)
-            case effects.DropSnapshot(ordinal):
+            case effects.DropSnapshot(ordinal=ordinal):
                 self.dropped[worker].append(ordinal)
-            case effects.Discard(_, handles):
+            case effects.Discard(handles=handles):
                 self.discarded += handles
 
     def _of_coordinator(self, effect: effects.CoordinatorEffect) -> None:
         self.log += word("c", effect)
         match effect:
-            case effects.Send(envelope) if envelope.receiver.worker not in self.cut:
+            case effects.Send(envelope=envelope) if envelope.receiver.worker not in self.cut:
                 heard = events.Heard(envelope)
                 self._queue.append(lambda: self._agent(envelope.receiver.worker, heard))
-            case effects.CheckProbe(worker, incarnation, _):
+            case effects.CheckProbe(worker=worker, incarnation=incarnation):
                 result = events.ProbeResult(worker, incarnation, self.probe_faults.get(worker))
                 self._queue.append(lambda: self._coordinator(result))
-            case effects.WishAnswered(answer):
+            case effects.WishAnswered(answer=answer):
                 self.wishes.append(answer)
             case effects.Commit():
                 self.commits.append(effect)
             case effects.Quarantine():
                 self.quarantines.append(effect)
-            case effects.Discard(_, handles):
+            case effects.Discard(handles=handles):
                 self.discarded += handles
 
     def cause(self, worker: int) -> Cause:

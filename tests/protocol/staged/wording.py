@@ -12,9 +12,9 @@ from distckpt.protocol.messages import Alive, Heartbeat
 
 def word(who: str, effect: effects.AgentEffect | effects.CoordinatorEffect) -> list[str]:
     match effect:
-        case effects.Tell(envelope):
+        case effects.Tell(envelope=envelope):
             return [] if isinstance(envelope.message, Heartbeat) else [f"{who} -> c  {shown(envelope.message)}"]
-        case effects.Send(envelope):
+        case effects.Send(envelope=envelope):
             silent = isinstance(envelope.message, Alive)
             return [] if silent else [f"c -> {envelope.receiver.worker}  {shown(envelope.message)}"]
         case effects.Log():

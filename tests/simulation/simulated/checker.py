@@ -150,14 +150,14 @@ class Checker:
             except DistckptError as error:
                 raise Violation(f"I3: {error}") from error
             match entry.record:
-                case CommitRecord(checkpoint):
+                case CommitRecord(checkpoint=checkpoint):
                     history.commits[checkpoint.name, entry.generation] = slot
                 case GenerationRecord(generation=generation):
                     history.begun[generation] = slot
-                case RetireRecord(names):
+                case RetireRecord(names=names):
                     history.removed.update(dict.fromkeys(names, slot))
                     self.require(state.live, "I4: retention left no checkpoint")
-                case QuarantineRecord(name):
+                case QuarantineRecord(name=name):
                     self.require(name in self.corrupted, f"I2: {name} was set aside, and nothing was wrong with it")
                     history.removed[name] = slot
 

@@ -90,7 +90,7 @@ class Chief:
 
     def _perform(self, effect: effects.CoordinatorEffect) -> None:
         match effect:
-            case effects.Send(envelope):
+            case effects.Send(envelope=envelope):
                 self._world.network.to_agent(self._process, envelope)
             case effects.CheckProbe():
                 self._world.at(0.01, lambda: self._check_probe(effect))
@@ -98,11 +98,11 @@ class Chief:
                 self._work(lambda: self._commit(effect))
             case effects.Quarantine():
                 self._work(lambda: self._quarantine(effect))
-            case effects.WishAnswered(answer):
+            case effects.WishAnswered(answer=answer):
                 self._world.checker.wish_over(self._process, answer)
-            case effects.Discard(_, handles):
+            case effects.Discard(handles=handles):
                 self._work(lambda: self._discard(handles))
-            case effects.Log(_, text):
+            case effects.Log(text=text):
                 self._world.tell(f"{self._process} coordinator: {text}")
 
     def _check_probe(self, effect: effects.CheckProbe) -> None:

@@ -149,11 +149,11 @@ class Process:
     def _perform(self, effect: effects.AgentEffect) -> None:  # noqa: C901, PLR0912 - one case for each effect
         world = self.world
         match effect:
-            case effects.Tell(envelope):
+            case effects.Tell(envelope=envelope):
                 world.network.to_coordinator(self, envelope)
-            case effects.Proceed(ordinal):
+            case effects.Proceed(ordinal=ordinal):
                 world.at(world.rng.uniform(0, 0.5), lambda: self._capture(ordinal))
-            case effects.DescribeSpecs(number, _):
+            case effects.DescribeSpecs(round=number):
                 world.at(0, lambda: self.handle(events.SpecsGiven(number, SPECS)))
             case effects.WriteShare():
                 world.at(world.writing_time(), lambda: self.guarded(lambda: self._write(effect)))
@@ -161,24 +161,24 @@ class Process:
                 world.at(world.rng.uniform(0, 0.1), lambda: self.guarded(lambda: look(self, effect)))
             case effects.TakeOver():
                 world.at(world.writing_time(), lambda: self.guarded(lambda: take_over(self, effect)))
-            case effects.DropSnapshot(ordinal):
+            case effects.DropSnapshot(ordinal=ordinal):
                 world.checker.require(ordinal in self.snapshots, f"{self}: a snapshot is dropped twice")
                 del self.snapshots[ordinal]
-            case effects.Discard(_, handles):
+            case effects.Discard(handles=handles):
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
-            case effects.VerifyPart(number, _, name, _, _):
+            case effects.VerifyPart(round=number, name=name):
                 world.at(world.rng.uniform(0, 0.5), lambda: self._verify(number, name))
-            case effects.SetCeiling(proposal):
+            case effects.SetCeiling(proposal=proposal):
                 ceiling = self.training.gate.set_ceiling(proposal)
                 world.at(0, lambda: self.handle(events.CeilingSet(proposal, ceiling)))
                 world.at(0, self.training.go_on)  # whom an earlier one holds
-            case effects.LiftCeiling(proposal):
+            case effects.LiftCeiling(proposal=proposal):
                 self.training.gate.lift(proposal)
                 world.at(0, self.training.go_on)
-            case effects.Foresee(agreed):
+            case effects.Foresee(agreed=agreed):
                 self.training.gate.foresee(agreed)
                 world.at(0, self.training.go_on)
-            case effects.WishResolved(answer):
+            case effects.WishResolved(answer=answer):
                 world.checker.wish_over(self, answer)
             case effects.Resolve() | effects.RestoreResolved() | effects.Stopped():
                 self.training.hear(effect)

@@ -39,11 +39,11 @@ class Training:
     def hear(self, effect: effects.Resolve | effects.RestoreResolved | effects.Stopped) -> None:
         """The agent says that something is over."""
         match effect:
-            case effects.Resolve(ordinal, result):
+            case effects.Resolve(ordinal=ordinal, result=result):
                 self._save_over(ordinal, result)
-            case effects.RestoreResolved(ordinal, decision):
+            case effects.RestoreResolved(ordinal=ordinal, result=decision):
                 self._restore_over(ordinal, decision)
-            case effects.Stopped(cause):
+            case effects.Stopped(cause=cause):
                 why = "stopped" if cause is None else f"{cause.kind}: {cause.message}"
                 self._world.at(0, lambda: self._process.die(why))
 
