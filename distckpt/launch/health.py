@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from distckpt.launch.supervisor import Hung
 from distckpt.observe.step_file import VARIABLE, Steps, read_steps
+from distckpt.runtime import in_hand
 
 LOOK_S = 0.5
 """How often the workers are looked at, where someone wants to know."""
@@ -53,11 +55,18 @@ class Health:
         self._attempt, self._workers, self._started_at = attempt, workers, now
         self._killed_at = None
         self._failing = False
-        for path in Path(self._folder.name).iterdir():
-            path.unlink()
+        folder = Path(self._folder.name)
+        shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
+        for worker in range(workers):
+            self._hand(worker).mkdir()
 
     def environ(self, worker: int) -> Mapping[str, str]:
-        return {VARIABLE: self._path(worker)}
+        return {VARIABLE: self._path(worker), in_hand.VARIABLE: str(self._hand(worker))}
+
+    def in_hand(self, alive: Collection[int]) -> str:
+        """What those that live have undone, in words; "" for nothing."""
+        return ", ".join(sorted({what for worker in alive for what in in_hand.in_hand(self._hand(worker))}))
 
     def killed(self, now: float) -> None:
         """Someone killed a worker just now: so its death was noticed later."""
@@ -104,6 +113,9 @@ class Health:
 
     def _path(self, worker: int) -> str:
         return str(Path(self._folder.name) / f"worker-{worker}")
+
+    def _hand(self, worker: int) -> Path:
+        return Path(self._folder.name) / f"in-hand-{worker}"
 
 
 def hung(steps: Mapping[int, Steps], timeout_s: float, now: float) -> Hung | None:

@@ -23,9 +23,10 @@ from distckpt.launch.logs import LogFolder
 from distckpt.launch.orphans import adopt_orphans, kill_orphans
 from distckpt.launch.process import Pipe, Sink, Stream, WorkerProcess
 from distckpt.launch.restarts import HEALTHY_AFTER_S, RestartPolicy, Restarts
-from distckpt.launch.supervisor import Asked, Effect, Exited, Finish, Say, Signal, Start, Supervisor, Tick
+from distckpt.launch.supervisor import Asked, Effect, Exited, Finish, Finished, Say, Signal, Start, Supervisor, Tick
 
 GRACE_S = 5.0
+FINISHED_LOOK_S = 0.1
 SIGNALS_MAX = 4096  # read at once; more are read the next time round
 ASKING = (signal.SIGTERM, signal.SIGINT)
 
@@ -92,6 +93,8 @@ class LocalJob:
 
     def _wait(self, arrived: socket.socket) -> None:
         deadlines = [at for at in (self._supervisor.next_deadline(), self._health.next_look()) if at is not None]
+        if self._supervisor.finishing:
+            deadlines.append(time.monotonic() + FINISHED_LOOK_S)
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         for key, _ in self._selector.select(timeout):
             if isinstance(key.fileobj, Pipe) and not key.fileobj.read():
@@ -103,11 +106,14 @@ class LocalJob:
         found = self._health.look(time.monotonic(), self._alive)
         if found is not None:
             self._carry_out(self._supervisor.handle(found, time.monotonic()))
+        if self._supervisor.finishing and not self._health.in_hand(self._alive):
+            self._carry_out(self._supervisor.handle(Finished(), time.monotonic()))
         self._carry_out(self._supervisor.handle(Tick(), time.monotonic()))
 
     def _reap(self) -> None:
         for process in [process for process in self._alive.values() if process.ended()]:
-            exited = Exited(process.worker, self._close(process))
+            code = self._close(process)
+            exited = Exited(process.worker, code, self._health.in_hand(self._alive))
             if exited.code != 0:
                 self._health.failed(time.monotonic())
             self._carry_out(self._supervisor.handle(exited, time.monotonic()))

@@ -1,9 +1,10 @@
 """Decides when the workers of a local job are started, stopped and started again. Pure: no clock, process or signal.
 
-Promise: one worker's failure ends all of them within the grace period, and either all start again together or the job
-ends with the code of the worker that failed first; what a hung worker was doing is shown before it is killed. Callers
-pass every event in order, with the time, carry out the effects in order, and pass a `Tick` when `next_deadline()` has
-come.
+Promise: one worker's failure ends all of them within the grace period, which begins when the others have finished the
+save that they have in hand, after FINISH_S at the latest. Then either all start again together, or the job ends with
+the code of the worker that failed first. What a hung worker was doing is shown before it is killed. Callers pass every
+event in order, with the time, carry out the effects in order, and pass a `Tick` when `next_deadline()` has come; while
+`finishing` they look often whether the work is done, and pass `Finished`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,20 @@ from dataclasses import dataclass, field
 
 from distckpt.launch.restarts import Restarts
 
+FINISH_S = 120.0
+"""So long the others may finish what they have in hand when a worker fails."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A worker ended. `code` is its exit code, or minus the signal that killed it (as `subprocess` says it)."""
+    """A worker ended. `code` is its exit code, or minus the signal that killed it (as `subprocess` says it).
+
+    `in_hand` is what the others have undone, in words; "" for nothing.
+    """
 
     worker: int
     code: int
+    in_hand: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +47,16 @@ class Hung:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """Nobody who lives has any work in hand."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time went by."""
 
 
-Event = Exited | Asked | Hung | Tick
+Event = Exited | Asked | Hung | Finished | Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,7 @@ class Supervisor:
     _hung: bool = False
     _asked: bool = False
     _waiting: bool = False
+    finishing: bool = False
     _deadline: float | None = None
 
     def begin(self, now: float) -> list[Effect]:
@@ -125,6 +139,8 @@ class Supervisor:
                 return self._on_asked(event)
             case Hung():
                 return self._on_hung(event, now)
+            case Finished():
+                return self._stop_others("that has ended", now) if self.finishing else []
             case Tick():
                 return self._on_tick(now)
 
@@ -140,13 +156,19 @@ class Supervisor:
         told = f"worker {event.worker} {describe_exit(event.code)}"
         if self._hung:  # all have their signal and their deadline
             return [Say(told)]
-        self._deadline = now + self.grace_s
+        if self._alive and event.in_hand:
+            self.finishing, self._deadline = True, now + FINISH_S
+            return [Say(f"{told}: the others first finish {event.in_hand}, for at most {FINISH_S:g} s")]
+        return self._stop_others(told, now)
+
+    def _stop_others(self, why: str, now: float) -> list[Effect]:
+        self.finishing, self._deadline = False, now + self.grace_s
         if self._asked or not self._alive:
-            return [Say(told)]
-        return [Say(f"{told}: stopping the others"), *self._signal_all(signal.SIGTERM)]
+            return [Say(why)]
+        return [Say(f"{why}: stopping the others"), *self._signal_all(signal.SIGTERM)]
 
     def _on_all_gone(self, now: float) -> list[Effect]:
-        self._deadline = None
+        self.finishing, self._deadline = False, None
         if self._failure is None:
             return [Finish(0)]
         code = exit_code(self._failure.code)
@@ -190,6 +212,8 @@ class Supervisor:
         self._deadline = None
         if self._waiting:
             return [self._start(now)]
+        if self.finishing:
+            return self._stop_others(f"not finished after {FINISH_S:g} s", now)
         late = ", ".join(map(str, sorted(self._alive)))
         return [Say(f"still running after {self.grace_s:g} s: killing {late}"), *self._signal_all(signal.SIGKILL)]
 

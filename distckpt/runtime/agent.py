@@ -7,6 +7,7 @@ so a training thread that sits inside a collective holds nobody up.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,7 @@ from distckpt.protocol.messages import (
 from distckpt.protocol.plan import plan
 from distckpt.protocol.staged import staged_name
 from distckpt.runtime.activity import ActivityMeter, MeteredFile
+from distckpt.runtime.in_hand import InHand
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.observer import Observer, Tapped
@@ -87,6 +89,7 @@ class AgentRuntime:
         self.welcome: Ticket[Welcome] = Ticket(0, "joining the job", options.deadlines.join_s + PATIENCE_S)
         self._ended = threading.Event()
         self._activity = ActivityMeter()
+        self._in_hand = InHand(os.environ)
         self._lane = Lane("agent-io")
         following = Following(machine, self._pace)
         self._loop: Loop[events.AgentEvent, effects.AgentEffect] = Loop(
@@ -135,6 +138,7 @@ class AgentRuntime:
             ordinal = self._next_ordinal()
             ticket = SaveTicket(request, Ticket(ordinal, what, patience_s), snapshot, state)
             self._saves[ordinal] = ticket
+            self._in_hand.begin(what)
         self._loop.post(
             events.SaveRequested(
                 ordinal,
@@ -267,6 +271,7 @@ class AgentRuntime:
 
     def _resolve_save(self, ordinal: int, result: Committed | Cause) -> None:
         ticket = self._saves[ordinal]
+        self._in_hand.end()
         if isinstance(result, Cause):
             log.error("%s failed: %s", ticket.outcome.what, result.message)
             ticket.outcome.fail(error_from(result))
@@ -308,6 +313,7 @@ class AgentRuntime:
             self._stopped = error or ManagerClosed("the manager was closed")
             saves, restores = list(self._saves.values()), list(self._restores.values())
             wishes = list(self._wishes.values())
+        self._in_hand.end()
         for save in saves:
             save.outcome.fail(self._stopped)
             save.decided.set()

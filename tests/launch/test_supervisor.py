@@ -6,10 +6,12 @@ import pytest
 
 from distckpt.launch.restarts import RestartPolicy, Restarts
 from distckpt.launch.supervisor import (
+    FINISH_S,
     Asked,
     Effect,
     Exited,
     Finish,
+    Finished,
     Hung,
     Say,
     Signal,
@@ -49,6 +51,44 @@ def test_the_first_failure_stops_the_others_and_names_itself() -> None:
     effects = supervisor.handle(Exited(1, -signal.SIGKILL), now=1)
     assert acts(effects) == [Signal(0, signal.SIGTERM), Signal(2, signal.SIGTERM)]
     assert said(effects) == "worker 1 was killed by SIGKILL: stopping the others"
+
+
+def test_the_others_first_finish_what_they_have_in_hand() -> None:
+    supervisor = begun(workers=3, max_restarts=1)
+    effects = supervisor.handle(Exited(1, -signal.SIGKILL, "the save of step 3"), now=1)
+    assert acts(effects) == []
+    assert said(effects) == (
+        "worker 1 was killed by SIGKILL: the others first finish the save of step 3, for at most 120 s"
+    )
+    assert supervisor.finishing
+    assert acts(supervisor.handle(Exited(2, 1, "the save of step 3"), now=2)) == [], "it failed too, and has finished"
+    assert acts(supervisor.handle(Finished(), now=3)) == [Signal(0, signal.SIGTERM)]
+    assert not supervisor.finishing
+    assert acts(supervisor.handle(Tick(), now=3 + GRACE_S)) == [Signal(0, signal.SIGKILL)]
+
+
+def test_who_does_not_finish_is_stopped_all_the_same() -> None:
+    supervisor = begun()
+    supervisor.handle(Exited(1, 3, "the save of step 3"), now=1)
+    assert supervisor.handle(Tick(), now=FINISH_S) == []
+    assert supervisor.next_deadline() == 1 + FINISH_S
+    assert acts(supervisor.handle(Tick(), now=1 + FINISH_S)) == [Signal(0, signal.SIGTERM)]
+    assert acts(supervisor.handle(Tick(), now=1 + FINISH_S + GRACE_S)) == [Signal(0, signal.SIGKILL)]
+
+
+def test_when_all_have_finished_and_gone_they_start_again() -> None:
+    supervisor = begun(max_restarts=1)
+    supervisor.handle(Exited(1, 3, "the save of step 3"), now=1)
+    assert acts(supervisor.handle(Exited(0, 1), now=2)) == [Start(1, 2)]
+    assert not supervisor.finishing
+
+
+def test_what_is_in_hand_when_the_job_was_asked_to_end_is_finished_too() -> None:
+    supervisor = begun()
+    supervisor.handle(Asked(signal.SIGTERM), now=1)
+    assert acts(supervisor.handle(Exited(1, 143, "the save of step 3"), now=2)) == []
+    assert acts(supervisor.handle(Finished(), now=20)) == [], "it has its signal already"
+    assert acts(supervisor.handle(Tick(), now=20 + GRACE_S)) == [Signal(0, signal.SIGKILL)]
 
 
 def test_a_worker_that_ended_well_is_not_signalled() -> None:
