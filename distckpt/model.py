@@ -129,11 +129,27 @@ class StagedState:
 
 
 @dataclass(frozen=True, slots=True)
+class DataFile:
+    """A staged data file. `linked`: it is another name of one of an earlier save, and nothing was written.
+
+    `entries` are those that count now: what a linked file holds beside them belongs to no tensor any more.
+    """
+
+    handle: str
+    size_bytes: int
+    entries: tuple[Entry, ...]
+    linked: bool = False
+
+
+NO_FILE = DataFile("", 0, ())
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A staged data file: written, durable, not yet visible. `handle` is what storage's `publish` takes.
 
     A worker that had nothing to write has no file: its `handle` is empty. `state` comes along where it has a state of
-    its own.
+    its own, `frozen` where what the save before held already, byte for byte, is in a file apart.
     """
 
     worker: int
@@ -141,12 +157,24 @@ class Shard:
     size_bytes: int
     entries: tuple[Entry, ...]
     state: StagedState | None = None
+    frozen: DataFile | None = None
 
     @property
     def handles(self) -> tuple[str, ...]:
         """Of all that is staged."""
         own = () if self.state is None else (self.state.data_handle, self.state.index_handle)
-        return (self.handle, *own) if self.handle else own
+        return (*(file.handle for file in self.data_files), *own)
+
+    @property
+    def data_files(self) -> tuple[DataFile, ...]:
+        """Two, one or none."""
+        own = (DataFile(self.handle, self.size_bytes, self.entries),) if self.handle else ()
+        return own if self.frozen is None else (*own, self.frozen)
+
+    @property
+    def written_bytes(self) -> int:
+        """How much of the data files was written for this save; the rest is linked."""
+        return sum(file.size_bytes for file in self.data_files if not file.linked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +240,9 @@ class WorkerStates:
 class Manifest:
     """Describes one checkpoint to people and tools; stands beside it as `NAME.manifest.json`.
 
-    `shards` are the data files in shard order with `workers[i]` their writer; `index` the index file, whose content
-    has `index_sha256`; every tensor's checksum stands in the index. `tensor_bytes` is the model's size.
+    `shards` are the data files in shard order with `workers[i]` their writer, `linked` the numbers of those that are
+    other names of files of earlier checkpoints; `index` the index file, whose content has `index_sha256`; every
+    tensor's checksum stands in the index. `tensor_bytes` is the model's size.
     `missing_workers` did not live to write: what only they had (not the same on all workers) is not in it. `states`:
     None where no worker had a state of its own.
     """
@@ -232,6 +261,7 @@ class Manifest:
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
     missing_workers: tuple[int, ...] = ()
     states: WorkerStates | None = None
+    linked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

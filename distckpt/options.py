@@ -32,6 +32,8 @@ class Options:
     - `changed_world`: what a restore does with `worker_state` that another number of workers saved. "error": it raises
       ConfigurationError before anything is restored. "drop": every worker keeps the state that it has. "spread": worker
       i takes that of the old worker i, or where there are more workers now, of i modulo their old number.
+    - `link_unchanged`: True: tensors that did not change are not written again; the checkpoints share one file of them
+      (a hard link), and if that is damaged, all of them are (docs/operations.md, "Frozen parts of a model").
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -43,6 +45,7 @@ class Options:
     metrics: str | None = None
     tensorboard: Any = None
     changed_world: ChangedWorld = "error"
+    link_unchanged: bool = False
 
     def __post_init__(self) -> None:
         if self.metrics is not None:

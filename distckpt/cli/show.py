@@ -8,7 +8,7 @@ from distckpt.bundle.dtypes import dtype_of
 from distckpt.bundle.slices import describe
 from distckpt.catalog import Catalog
 from distckpt.cli.text import checkpoint_json, local_time, print_json, print_lines
-from distckpt.model import Checkpoint, Entry, Manifest
+from distckpt.model import Checkpoint, Entry, FileRecord, Manifest
 from distckpt.text import columns, size
 
 Located = tuple[int, Entry]
@@ -39,8 +39,15 @@ def _facts(checkpoint: Checkpoint, manifest: Manifest | None) -> list[str]:
         if manifest.missing_workers:
             facts.append(["without", ", ".join(f"worker {worker}" for worker in manifest.missing_workers)])
     facts += [["committed", local_time(checkpoint.timestamp)], ["size", size(checkpoint.size_bytes)]]
+    if linked := _linked(manifest):
+        shared = sum(file.size_bytes for file in linked)
+        facts.append(["linked", f"{size(shared)} stand in files shared with other checkpoints"])
     facts += [[name, f"{value:g}"] for name, value in sorted(checkpoint.metrics.items())]
     return columns(facts)
+
+
+def _linked(manifest: Manifest | None) -> list[FileRecord]:
+    return [] if manifest is None else [manifest.shards[number] for number in manifest.linked]
 
 
 def _files(checkpoint: Checkpoint, manifest: Manifest | None) -> list[str]:
@@ -53,6 +60,8 @@ def _writers(manifest: Manifest | None) -> dict[str, str]:
     if manifest is None:
         return {}
     writers = {shard.name: f"worker {worker}" for shard, worker in zip(manifest.shards, manifest.workers, strict=True)}
+    for file in _linked(manifest):
+        writers[file.name] += ", for an earlier checkpoint"
     for each in manifest.states.files if manifest.states else ():
         writers[each.data.name] = writers[each.index.name] = f"worker {each.worker}, its own state"
     return writers
@@ -76,8 +85,8 @@ def _tensor_row(located: Located) -> list[str]:
 
 
 def _manifest_json(manifest: Manifest | None) -> dict[str, object]:
-    """`workers[i]` wrote data file i; of `missing_workers` it holds nothing that only they had. `worker_states`: the
-    prefixes of what only single workers had, by worker.
+    """`workers[i]` wrote data file i, for an earlier checkpoint where i is in `linked`; of `missing_workers` it holds
+    nothing that only they had. `worker_states`: the prefixes of what only single workers had, by worker.
     """
     if manifest is None:
         return {}
@@ -86,6 +95,7 @@ def _manifest_json(manifest: Manifest | None) -> dict[str, object]:
         "job": manifest.job,
         "tensor_bytes": manifest.tensor_bytes,
         "workers": list(manifest.workers),
+        "linked": list(manifest.linked),
         "missing_workers": list(manifest.missing_workers),
         "worker_states": {str(each.worker): each.name for each in states},
     }

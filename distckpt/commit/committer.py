@@ -26,13 +26,16 @@ from distckpt.errors import ConfigurationError, DistckptError, Fenced, OutcomeUn
 from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import CommitRecord, PreserveRecord, QuarantineRecord, RetireRecord
-from distckpt.model import Checkpoint, FileRecord, Manifest, Shard
+from distckpt.model import Checkpoint, DataFile, FileRecord, Manifest
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation, select_retired
 from distckpt.storage.interface import Storage
 from distckpt.storage.sealing import sealed
 
 log = logging.getLogger("distckpt.commit")
+
+_Written = tuple[int, DataFile]
+"""A data file, and the worker that staged it."""
 
 HEALED_MAX = 16
 """So many of the newest checkpoints are looked after at each commit; all of them at each start."""
@@ -66,11 +69,11 @@ class Committer:
         error means that nothing was committed (what was staged for the index is gone, the shards are the caller's to
         discard).
         """
-        shards = tuple(shard for shard in request.shards if shard.handle)  # the others had nothing to write
-        self._check_shards(shards, request.step)
+        files = tuple((shard.worker, file) for shard in request.shards for file in shard.data_files)
+        self._check_shards(files, request.step)
         for shard in request.shards:
             check_staged(self.storage, shard, request.step)
-        checkpoint = self._stage(request, shards)
+        checkpoint = self._stage(request, files)
         replaced = [each for each in self.journal.state.live if each.name == request.name]
         try:
             self.journal.append(CommitRecord(checkpoint))
@@ -133,20 +136,20 @@ class Committer:
         hide(self.storage, checkpoint)
         self._write_state()
 
-    def _check_shards(self, shards: tuple[Shard, ...], step: int) -> None:
-        for shard in shards:
-            size = self.storage.staged_size(shard.handle)
-            if size != shard.size_bytes:
+    def _check_shards(self, files: Sequence[_Written], step: int) -> None:
+        for worker, file in files:
+            size = self.storage.staged_size(file.handle)
+            if size != file.size_bytes:
                 raise WriteFailed(
-                    f"step {step}: worker {shard.worker} wrote {shard.size_bytes} bytes, {shard.handle} has {size}",
-                    shard.worker,
+                    f"step {step}: worker {worker} wrote {file.size_bytes} bytes, {file.handle} has {size}",
+                    worker,
                 )
-        check_coverage([shard.entries for shard in shards])
+        check_coverage([file.entries for _, file in files])
 
-    def _stage(self, request: Commit, shards: tuple[Shard, ...]) -> Checkpoint:
+    def _stage(self, request: Commit, files: Sequence[_Written]) -> Checkpoint:
         """Writes index and manifest into staging, durably."""
-        index = encode_index([shard.entries for shard in shards])
-        entries = [entry for shard in shards for entry in shard.entries]
+        index = encode_index([file.entries for _, file in files])
+        entries = [entry for _, file in files for entry in file.entries]
         manifest = Manifest(
             name=request.name,
             step=request.step,
@@ -154,10 +157,10 @@ class Committer:
             job=self.job,
             timestamp=self.clock(),
             shards=tuple(
-                FileRecord(data_file(request.name, number, len(shards)), shard.size_bytes, shard.handle)
-                for number, shard in enumerate(shards)
+                FileRecord(data_file(request.name, number, len(files)), file.size_bytes, file.handle)
+                for number, (_, file) in enumerate(files)
             ),
-            workers=tuple(shard.worker for shard in shards),
+            workers=tuple(worker for worker, _ in files),
             index=FileRecord(index_file(request.name), len(index)),
             index_sha256=hashlib.sha256(index).hexdigest(),
             tensors=len({entry.name for entry in entries}),
@@ -165,6 +168,7 @@ class Committer:
             metrics=request.metrics,
             missing_workers=request.missing,
             states=states_of(request.name, request.shards),
+            linked=tuple(number for number, (_, file) in enumerate(files) if file.linked),
         )
         encoded = encode_manifest(manifest)
         return Checkpoint(

@@ -38,7 +38,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "index": {"file": manifest.index.name, "bytes": manifest.index.size_bytes, "sha256": manifest.index_sha256},
         "shards": [
             {"file": shard.name, "bytes": shard.size_bytes, "worker": worker}
-            for shard, worker in zip(manifest.shards, manifest.workers, strict=True)
+            | ({"linked": True} if number in manifest.linked else {})
+            for number, (shard, worker) in enumerate(zip(manifest.shards, manifest.workers, strict=True))
         ],
     }
     if manifest.missing_workers:
@@ -78,6 +79,7 @@ def _manifest(body: Mapping[str, Any]) -> Manifest:
         missing_workers=tuple(_count(worker) for worker in body.get("missing_workers", ())),
         metrics={str(key): float(value) for key, value in body["metrics"].items()},
         states=_states(body["worker_states"]) if "worker_states" in body else None,
+        linked=tuple(number for number, shard in enumerate(body["shards"]) if shard.get("linked", False)),
     )
 
 

@@ -73,6 +73,9 @@ class Rehearsal:
     def stage(self, generation: int, name: str) -> StagedFile:
         raise AssertionError(f"{generation}/{name}: nothing is staged in a rehearsal")
 
+    def stage_link(self, handle: str, generation: int, name: str) -> str:
+        raise AssertionError(f"{handle} to {generation}/{name}: nothing is staged in a rehearsal")
+
     def publish(self, handle: str, key: str) -> None:
         self._changed[key] = _Published(handle, self.staged_size(handle))
 

@@ -107,10 +107,10 @@ class SaveFollow:
             part = self.parts[shard.worker]
             part.written_at = now
             if number == shard.worker:
-                part.written_bytes = part.share_bytes = shard.size_bytes
+                part.written_bytes = part.share_bytes = shard.written_bytes
             else:
-                part.extra_bytes += shard.size_bytes
-            yield ShareWritten(self.number, self.step, shard.worker, shard.size_bytes, seconds)
+                part.extra_bytes += shard.written_bytes
+            yield ShareWritten(self.number, self.step, shard.worker, shard.written_bytes, seconds)
         self.shards_seen = len(shares.shards)
 
     def hear(self, worker: int, activity: Activity) -> None:

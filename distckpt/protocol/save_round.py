@@ -279,7 +279,7 @@ class SaveRound:
     @property
     def _idle(self) -> list[int]:
         """Who has written, and is done."""
-        done = {shard.worker for shard in self.shares.shards.values() if shard.handle}
+        done = {shard.worker for shard in self.shares.shards.values() if shard.data_files}
         done -= {self.shares.writers[share] for share in self.shares.awaited}
         return [worker for worker in self._present if worker in done]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from distckpt.model import (
     Cause,
     Checkpoint,
+    DataFile,
     Entry,
     Extent,
     FileRecord,
@@ -132,6 +133,7 @@ def shard_to(shard: Shard) -> pb.Shard:
         size_bytes=shard.size_bytes,
         entries=[_entry_to(entry) for entry in shard.entries],
         state=None if shard.state is None else _state_to(shard.state),
+        frozen=None if shard.frozen is None else _frozen_to(shard.frozen),
     )
 
 
@@ -145,6 +147,25 @@ def shard_from(message: pb.Shard) -> Shard:
         size_bytes=checks.count(message.size_bytes, "shard.size_bytes"),
         entries=tuple(_entry_from(entry) for entry in message.entries),
         state=_state_from(message.state) if message.HasField("state") else None,
+        frozen=_frozen_from(message.frozen) if message.HasField("frozen") else None,
+    )
+
+
+def _frozen_to(frozen: DataFile) -> pb.DataFile:
+    return pb.DataFile(
+        handle=frozen.handle,
+        size_bytes=frozen.size_bytes,
+        entries=[_entry_to(entry) for entry in frozen.entries],
+        linked=frozen.linked,
+    )
+
+
+def _frozen_from(message: pb.DataFile) -> DataFile:
+    return DataFile(
+        handle=checks.name(message.handle, "frozen.handle"),
+        size_bytes=checks.count(message.size_bytes, "frozen.size_bytes"),
+        entries=tuple(_entry_from(entry) for entry in message.entries),
+        linked=message.linked,
     )
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from distckpt.bundle.loader import Loader
+from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
-from distckpt.model import Cause, Entry, Manifest, Shard
+from distckpt.model import NO_FILE, Cause, DataFile, Entry, Manifest, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -32,7 +33,7 @@ from distckpt.protocol.messages import (
     Wish,
 )
 from distckpt.protocol.plan import plan
-from distckpt.protocol.staged import staged_name
+from distckpt.protocol.staged import FROZEN, staged_name
 from distckpt.runtime.activity import ActivityMeter, MeteredFile
 from distckpt.runtime.in_hand import InHand
 from distckpt.runtime.lane import Lane
@@ -42,6 +43,7 @@ from distckpt.runtime.pace import Following, Pace
 from distckpt.runtime.staging import discard_all
 from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
+from distckpt.runtime.unchanged import Sorted, Unchanged
 from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import StagedFile, Storage
 from distckpt.storage.sealing import sealed
@@ -77,6 +79,7 @@ class AgentRuntime:
         self._deadlines = options.deadlines
         self._tell = tell
         self._threads = options.writer_threads
+        self._unchanged = Unchanged(storage, me.generation, self._threads) if options.link_unchanged else None
         self._on_commit = on_commit
         self._lock = threading.Lock()
         self._ordinal = 0
@@ -356,11 +359,28 @@ class AgentRuntime:
     def _staged_share(self, effect: effects.WriteShare, ticket: SaveTicket, name: str) -> Shard:
         assert ticket.snapshot is not None, "a share is written after the capture"
         worker = self._me.worker
+        own = effect.share == worker
         share = plan(ticket.request.specs, effect.own_bytes, effect.splits)[effect.share]
-        payloads = ticket.snapshot.payloads(share.pieces, own=effect.share == worker)
-        if not payloads:
-            return Shard(worker, "", 0, ())
-        self._activity.begin(effect.round, sum(payload.data.size for payload in payloads))
+        payloads = ticket.snapshot.payloads(share.pieces, own=own)
+        checkpoint = ticket.request.name
+        unchanged = self._unchanged if own else None  # what is written for another comes in other pieces each time
+        parts = unchanged.sort(payloads, checkpoint, name + FROZEN) if unchanged else Sorted(None, [], payloads)
+        if to_write := [*parts.apart, *parts.rest]:
+            self._activity.begin(effect.round, sum(payload.data.size for payload in to_write))
+        frozen, changed = parts.linked, NO_FILE
+        try:
+            if parts.apart:
+                frozen = self._staged_file(name + FROZEN, parts.apart, ticket)
+            if parts.rest:
+                changed = self._staged_file(name, parts.rest, ticket)
+        except BaseException:
+            discard_all(self._storage, [] if frozen is None else [frozen.handle])
+            raise
+        if unchanged is not None:
+            unchanged.keep(checkpoint, frozen)
+        return Shard(worker, changed.handle, changed.size_bytes, changed.entries, frozen=frozen)
+
+    def _staged_file(self, name: str, payloads: Sequence[Payload], ticket: SaveTicket) -> DataFile:
         file = MeteredFile(self._storage.stage(self._me.generation, name), self._activity)
 
         def write(file: StagedFile) -> tuple[tuple[Entry, ...], int]:
@@ -369,9 +389,11 @@ class AgentRuntime:
             return entries, size_bytes
 
         handle, (entries, size_bytes) = sealed(file, write)
-        return Shard(worker, handle, size_bytes, entries)
+        return DataFile(handle, size_bytes, entries)
 
     def _verify_part(self, effect: effects.VerifyPart) -> None:
+        if self._unchanged is not None:
+            self._unchanged.forget_file()
         loader = self.loader(effect.name)
         try:
             manifest, chain = read_manifest(self._storage, effect.name, effect.manifest_sha256)

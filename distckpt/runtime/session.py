@@ -62,7 +62,7 @@ class Session:
             return ()
         sizes = [0] * chief.world_size
         for shard in commit.shards:
-            sizes[shard.worker] += shard.size_bytes
+            sizes[shard.worker] += shard.written_bytes
         return tuple(sizes)
 
     def finish(self) -> None:

@@ -72,6 +72,13 @@ class Storage(Protocol):
     def stage(self, generation: int, name: str) -> StagedFile:
         """A new staged file. `name` is unique within the generation (say which worker and round it is of)."""
 
+    def stage_link(self, handle: str, generation: int, name: str) -> str:
+        """Another handle, durable, of the sealed file `handle`: `GENERATION/NAME`, with `name` as for `stage`.
+
+        Discarding the one does not touch the other. A storage may refuse. After a StorageError (ObjectMissing where the
+        file is gone) `GENERATION/NAME` is to be discarded: it may be there.
+        """
+
     def publish(self, handle: str, key: str) -> None:
         """Gives a sealed file the visible name `key` as well, durably, replacing what had that name. May be repeated.
 

@@ -68,6 +68,17 @@ class MemoryStorage:
             self._staged[handle] = MemoryStagedFile(self, handle)
             return self._staged[handle]
 
+    def stage_link(self, handle: str, generation: int, name: str) -> str:
+        linked = check_handle(f"{generation}/{name}")
+        with self._lock:
+            file = self._staged.get(check_handle(handle))
+            if file is None:
+                raise ObjectMissing(f"link {linked}: there is no staged {handle}", handle)
+            if linked in self._staged:
+                raise StorageError(f"link {linked}: it exists", linked)
+            self._staged[linked] = file
+            return linked
+
     def publish(self, handle: str, key: str) -> None:
         check_handle(handle)
         check_key(key)

@@ -134,6 +134,14 @@ class PosixStorage:
             fd = self._in_folder(path, lambda: os.open(path, flags, 0o666))
         return PosixStagedFile(path, handle, fd)
 
+    def stage_link(self, handle: str, generation: int, name: str) -> str:
+        linked = check_handle(f"{generation}/{name}")
+        source, path = self._staged_path(handle), self._staged_path(linked)
+        with found("link", handle):
+            self._in_folder(path, lambda: os.link(source, path), source)
+            sync_folder(path.parent)
+        return linked
+
     def publish(self, handle: str, key: str) -> None:
         source, target = self._staged_path(handle), self._path(key)
         with explained("publish", key):

@@ -15,7 +15,7 @@ from distckpt.bundle.writer import write_share
 from distckpt.commit.committer import Committer
 from distckpt.journal.log import Journal
 from distckpt.journal.records import Process
-from distckpt.model import Shard
+from distckpt.model import DataFile, Shard
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import KeepLatest
 from distckpt.runtime.worker_state import stage_state
@@ -36,12 +36,24 @@ class Job:
         journal = Journal.open(storage)
         journal.begin(job="digits", process=Process("here", 1), world=("a:1", "b:2"), timestamp=0.0)
         self._storage = storage
+        self._last: tuple[Shard, ...] = ()
         self.committer = Committer(storage, journal, "digits", KeepLatest(max_to_keep), 0.0)
 
     def save(self, step: int, metrics: Mapping[str, float] | None = None, states: Collection[int] = ()) -> None:
         """`states` are the workers that have a state of their own."""
         shards = tuple(self._share(step, worker, own=worker in states) for worker in range(WORKERS))
+        self._last = shards
         self.committer.commit(Commit(step, step, f"ckpt-{step}", shards, metrics or {}))
+
+    def save_unchanged(self, step: int) -> None:
+        """Every worker links what it wrote last."""
+        generation = self.committer.journal.state.generation
+        shards = []
+        for shard in self._last:
+            handle = self._storage.stage_link(shard.handle, generation, f"{step}-{shard.worker}")
+            frozen = DataFile(handle, shard.size_bytes, shard.entries, linked=True)
+            shards.append(Shard(shard.worker, "", 0, (), frozen=frozen))
+        self.committer.commit(Commit(step, step, f"ckpt-{step}", tuple(shards), {}))
 
     def _share(self, step: int, worker: int, *, own: bool) -> Shard:
         values = np.full(VALUES, step, np.float32).view(np.uint8)

@@ -80,6 +80,19 @@ def test_show_names_every_file_its_writer_and_every_tensor(distckpt: Command, jo
     assert ["layer-1", "float32", "1000", "4,000", "1"] in lines
 
 
+def test_show_says_how_much_stands_in_files_that_other_checkpoints_share(distckpt: Command, job: Any) -> None:
+    job.save(100)
+    assert "linked" not in distckpt("show", job.directory, 100).stdout
+    job.save_unchanged(200)
+    lines = [line.split() for line in distckpt("show", job.directory, 200).stdout.splitlines()]
+    assert ["linked", "8.0", "KB", "stand", "in", "files", "shared", "with", "other", "checkpoints"] in lines
+    written_by = ["worker", "1,", "for", "an", "earlier", "checkpoint"]
+    assert ["ckpt-200.data-00001-of-00002", "4,000", *written_by] in lines
+    found = json.loads(distckpt("show", job.directory, 200, "--json").stdout)
+    assert (found["workers"], found["linked"]) == ([0, 1], [0, 1])
+    assert distckpt("verify", job.directory).returncode == 0
+
+
 def test_what_only_one_worker_has_is_shown_as_that_and_counts_as_no_data_file(distckpt: Command, job: Any) -> None:
     job.save(100, states=[1])
     lines = [line.split() for line in distckpt("show", job.directory, 100).stdout.splitlines()]

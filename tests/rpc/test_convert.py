@@ -12,7 +12,18 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, Split, StagedState, TensorSpec
+from distckpt.model import (
+    Cause,
+    Checkpoint,
+    DataFile,
+    Entry,
+    Extent,
+    FileRecord,
+    Shard,
+    Split,
+    StagedState,
+    TensorSpec,
+)
 from distckpt.protocol import messages as m
 from distckpt.rpc import agent_messages, convert, coordinator_messages
 from distckpt.rpc.checks import NAME_CHARS_MAX, TEXT_CHARS_MAX, WORKER_MAX, MalformedMessage
@@ -69,8 +80,10 @@ entry = with_part(
     )
 )
 state = st.none() | st.builds(StagedState, positive, name, natural, name, natural, name)
-shard = st.builds(Shard, worker, name, natural, st.lists(entry, max_size=3).map(tuple), state) | st.builds(
-    Shard, worker, st.just(""), st.just(0), st.just(()), state
+entries = st.lists(entry, max_size=3).map(tuple)
+frozen = st.none() | st.builds(DataFile, name, natural, entries, st.booleans())
+shard = st.builds(Shard, worker, name, natural, entries, state, frozen) | st.builds(
+    Shard, worker, st.just(""), st.just(0), st.just(()), state, frozen
 )
 stall = st.builds(m.Stall, positive, natural, st.floats(allow_nan=False, allow_infinity=False))
 activity = st.builds(m.Activity, natural, natural, natural, st.lists(stall, max_size=m.STALLS_MAX).map(tuple))
@@ -206,6 +219,12 @@ MALFORMED_AGENT = {
     ),
     "a name in announce.metrics is empty": pb.AgentEnvelope(
         sender=SENDER, announce=pb.Announce(ordinal=1, name="n", digest="d", metrics={"": 1.0})
+    ),
+    "frozen.handle is empty": pb.AgentEnvelope(
+        sender=SENDER, written=pb.Written(shard=pb.Shard(frozen=pb.DataFile(size_bytes=1)))
+    ),
+    "frozen.size_bytes is -1": pb.AgentEnvelope(
+        sender=SENDER, written=pb.Written(shard=pb.Shard(frozen=pb.DataFile(handle="h", size_bytes=-1)))
     ),
     "shard.handle is empty": pb.AgentEnvelope(sender=SENDER, written=pb.Written(shard=pb.Shard(size_bytes=1))),
     "shard.size_bytes is -1": pb.AgentEnvelope(

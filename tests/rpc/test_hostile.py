@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distckpt.errors import CorruptData
-from distckpt.model import Cause, Checkpoint, Entry, Extent, FileRecord, Shard, StagedState, TensorSpec
+from distckpt.model import Cause, Checkpoint, DataFile, Entry, Extent, FileRecord, Shard, StagedState, TensorSpec
 from distckpt.protocol import messages as m
 from distckpt.protocol.staged import foreign_handle, staged_name
 from distckpt.rpc import convert
@@ -30,7 +30,9 @@ ME = m.Sender("job", 7, 1, "first")
 PART = (Extent(0, 2), Extent(0, 3))
 OWN = f"7/{staged_name(ME, 3, 1)}"
 STATE = StagedState(2, f"{OWN}-state", 5, f"{OWN}-state-index", 6, "00")
-SHARD = Shard(1, OWN, 24, (Entry("t", 1, (4, 3), 0, 24, 9, PART),), STATE)
+ENTRY = Entry("t", 1, (4, 3), 0, 24, 9, PART)
+FROZEN = DataFile(f"{OWN}-frozen", 24, (replace(ENTRY, name="frozen"),), linked=True)
+SHARD = Shard(1, OWN, 24, (ENTRY,), STATE, FROZEN)
 CHECKPOINT = Checkpoint("ckpt-1", 1, 5.0, 7, (FileRecord("ckpt-1.index", 4, "7/x"),), "00", {"loss": 1.0})
 SAID = [
     m.Join(2, "host", 5, "probe", "host:1"),
@@ -129,6 +131,7 @@ def test_a_worker_can_hand_in_no_file_but_its_own(what: str, serve: Any, stub: A
     forgeries = [
         replace(SHARD, handle=FOREIGN[what]),
         *(replace(SHARD, state=each) for each in states if each != STATE),
+        replace(SHARD, frozen=replace(FROZEN, handle=FOREIGN[what])),
     ]
     bare = stub(server.address)
     for forgery in forgeries:

@@ -156,9 +156,11 @@ class Job:
         policy: Policy | None = None,
         directories: list[Path] | None = None,
         observer: Observer | None = None,
+        link_unchanged: bool = False,
     ) -> list[Worker]:
         """All workers' sessions, open; raises the first error of a constructor."""
-        return [future.result(60) for future in self.begin(count, job, deadlines, policy, directories, observer)]
+        begun = self.begin(count, job, deadlines, policy, directories, observer, link_unchanged=link_unchanged)
+        return [future.result(60) for future in begun]
 
     def begin(
         self,
@@ -168,10 +170,12 @@ class Job:
         policy: Policy | None = None,
         directories: list[Path] | None = None,
         observer: Observer | None = None,
+        *,
+        link_unchanged: bool = False,
     ) -> list[Future[Worker]]:
         board = MemoryBoard()
         addresses = tuple("127.0.0.1:0" for _ in range(count))
-        options = Options(deadlines=deadlines, job=job)
+        options = Options(deadlines=deadlines, job=job, link_unchanged=link_unchanged)
 
         def open_worker(index: int) -> Worker:
             commits: list[str] = []

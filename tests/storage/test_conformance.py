@@ -147,6 +147,31 @@ def test_a_staged_file_is_seen_only_once_published(storage: Storage) -> None:
     assert storage.read("ckpt-1.data-00000-of-00001") == b"content"
 
 
+def test_a_file_that_was_linked_lives_under_either_handle(storage: Storage) -> None:
+    first = staged(storage, 3, "r1", b"content")
+    storage.publish(first, "ckpt-1.data")
+    second = storage.stage_link(first, 3, "r2")
+    assert second == "3/r2"
+    assert storage.staged() == [first, second]
+    storage.discard(first)
+    storage.delete("ckpt-1.data")
+    assert storage.staged_size(second) == 7
+    storage.publish(second, "ckpt-2.data")
+    assert storage.is_published(second, "ckpt-2.data")
+    assert storage.read("ckpt-2.data") == b"content"
+
+
+def test_what_is_gone_cannot_be_linked_nor_a_name_be_taken_twice(storage: Storage) -> None:
+    first, other = staged(storage, 3, "r1", b"content"), staged(storage, 3, "r2", b"other")
+    with pytest.raises(StorageError, match=r"r[12]"):
+        storage.stage_link(first, 3, "r2")
+    storage.discard(first)
+    with pytest.raises(ObjectMissing, match="r1"):
+        storage.stage_link(first, 3, "r3")
+    assert storage.staged() == [other]
+    assert storage.staged_size(other) == 5
+
+
 def test_whatever_becomes_of_the_visible_name_publishing_again_heals_it(storage: Storage) -> None:
     first, second = staged(storage, 1, "x", b"first"), staged(storage, 2, "x", b"second")
     storage.publish(second, "a")

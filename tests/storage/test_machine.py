@@ -94,6 +94,10 @@ class Both(RuleBasedStateMachine):
                 self.agree(lambda storage: storage.staged_size(str(handles[0])))
                 self.agree(lambda storage: storage.publish(str(handles[0]), key))
 
+    @rule(handle=HANDLES, generation=GENERATIONS, name=NAMES)
+    def stage_link(self, handle: str, generation: int, name: str) -> None:
+        self.agree(lambda storage: storage.stage_link(handle, generation, name))
+
     @rule(handle=HANDLES)
     def discard(self, handle: str) -> None:
         self.agree(lambda storage: storage.discard(handle))

@@ -446,18 +446,32 @@ class Split(_message.Message):
     def __init__(self, share: _Optional[int] = ..., writers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Shard(_message.Message):
-    __slots__ = ("worker", "handle", "size_bytes", "entries", "state")
+    __slots__ = ("worker", "handle", "size_bytes", "entries", "state", "frozen")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
     worker: int
     handle: str
     size_bytes: int
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
     state: StagedState
-    def __init__(self, worker: _Optional[int] = ..., handle: _Optional[str] = ..., size_bytes: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., state: _Optional[_Union[StagedState, _Mapping]] = ...) -> None: ...
+    frozen: DataFile
+    def __init__(self, worker: _Optional[int] = ..., handle: _Optional[str] = ..., size_bytes: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., state: _Optional[_Union[StagedState, _Mapping]] = ..., frozen: _Optional[_Union[DataFile, _Mapping]] = ...) -> None: ...
+
+class DataFile(_message.Message):
+    __slots__ = ("handle", "size_bytes", "entries", "linked")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    LINKED_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    size_bytes: int
+    entries: _containers.RepeatedCompositeFieldContainer[Entry]
+    linked: bool
+    def __init__(self, handle: _Optional[str] = ..., size_bytes: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., linked: bool = ...) -> None: ...
 
 class StagedState(_message.Message):
     __slots__ = ("world_size", "data_handle", "data_bytes", "index_handle", "index_bytes", "sha256")
