@@ -159,7 +159,15 @@ class Saving:
                 current.begun.add(share)
                 self._writing.setdefault(current.round, (current.ordinal, set()))[1].add(share)
                 self._outbox.do(
-                    WriteShare(current.round, current.ordinal, decided.step, share, decided.own_bytes, decided.splits)
+                    WriteShare(
+                        current.round,
+                        current.ordinal,
+                        decided.step,
+                        share,
+                        decided.own_bytes,
+                        decided.splits,
+                        decided.weights,
+                    )
                 )
 
     def describe(self, message: Describe) -> None:

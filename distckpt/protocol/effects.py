@@ -113,8 +113,8 @@ class DescribeSpecs:
 
 @dataclass(frozen=True, slots=True)
 class WriteShare:
-    """Write share number `share` of `plan(specs, own_bytes, splits)` from the snapshot; with a share of the first
-    numbers, one for each worker, goes what only this worker has. Outcome: ShareWritten or ShareFailed.
+    """Write share number `share` of `plan(specs, own_bytes, splits, weights)` from the snapshot; with a share of the
+    first numbers, one for each worker, goes what only this worker has. Outcome: ShareWritten or ShareFailed.
     """
 
     round: int
@@ -123,6 +123,7 @@ class WriteShare:
     share: int
     own_bytes: tuple[int, ...]
     splits: tuple[Split, ...] = ()
+    weights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,8 +217,9 @@ class Rejected:
 class Decided:
     """All workers that can announced `step`: this is round `round`. `ordinal` is the receiver's own.
 
-    The plan follows from this alone: replicated specs, `own_bytes[i]` of worker i; there are `len(own_bytes)` workers.
-    Said again with more `splits` when a share is given up; no split is ever taken back.
+    The plan follows from this alone: replicated specs, `own_bytes[i]` of worker i, `weights[i]` (how fast it writes;
+    empty: all the same); there are `len(own_bytes)` workers. Said again with more `splits` when a share is given up; no
+    split is ever taken back.
     """
 
     round: int
@@ -226,6 +227,7 @@ class Decided:
     step: int
     own_bytes: tuple[int, ...]
     splits: tuple[Split, ...] = ()
+    weights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ cut, along its first axis, and then into as few slices as keep the balance: Tens
 times slower than a whole one. All arithmetic is of integers, and every tie is broken by name and index, so that no two
 workers can come to different plans.
 
+A worker of twice the weight is loaded with twice the bytes (`speeds`): loads are compared as load / weight, brought to
+one denominator. With equal weights that is the load itself.
+
 Shares are numbered. Share i is worker i's, as far as there are workers; a share whose writer died, hangs or failed is
 given up and split, piece by piece and by the same rules, into new shares of others, which take the next numbers.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Mapping, Sequence
+from math import lcm
 from typing import NamedTuple
 
 from distckpt.model import Extent, Piece, Share, Split, TensorSpec
@@ -43,18 +47,25 @@ class _Unit(NamedTuple):
         return -self.minus_bytes
 
 
-def plan(specs: Sequence[TensorSpec], own_bytes: Sequence[int], splits: Sequence[Split] = ()) -> tuple[Share, ...]:
+def plan(
+    specs: Sequence[TensorSpec],
+    own_bytes: Sequence[int],
+    splits: Sequence[Split] = (),
+    weights: Sequence[int] = (),
+) -> tuple[Share, ...]:
     """One share per worker, then those of each split, by number: a share that is split holds what its parts hold.
 
     Without what is split, or without the parts, every tensor of `specs` is there exactly once, and the load as even as
     it can be. `specs` are the replicated tensors, in any order; `own_bytes[i]` is what only worker i writes, counted
-    first. The parts of a larger tensor (specs of one name with `part`) stay together: the piece of that name stands for
-    all of them. Raises ValueError if two specs are the same thing, or there is no worker.
+    first. `weights[i]`, at least 1, is how much of the load worker i takes; empty: all take the same. The parts of a
+    larger tensor (specs of one name with `part`) stay together: the piece of that name stands for all of them. Raises
+    ValueError if two specs are the same thing, or there is no worker.
     """
-    shares = [Share(worker, pieces) for worker, pieces in enumerate(_spread(specs, own_bytes))]
+    weights = weights or (1,) * len(own_bytes)
+    shares = [Share(worker, pieces) for worker, pieces in enumerate(_spread(specs, own_bytes, weights))]
     rows = {spec.name: spec.shape[0] if spec.divisible else 1 for spec in specs}
     for split in splits:
-        parts = _spread_again(shares[split.share].pieces, rows, len(split.writers))
+        parts = _spread_again(shares[split.share].pieces, rows, [weights[writer] for writer in split.writers])
         shares += [Share(worker, pieces) for worker, pieces in zip(split.writers, parts, strict=True)]
     return tuple(shares)
 
@@ -64,14 +75,15 @@ def writers_of(workers: int, splits: Sequence[Split]) -> tuple[int, ...]:
     return (*range(workers), *(writer for split in splits for writer in split.writers))
 
 
-def _spread_again(pieces: Sequence[Piece], rows: Mapping[str, int], writers: int) -> list[tuple[Piece, ...]]:
-    """Spreads what was one worker's over `writers` others; `rows` is how many each whole tensor may be cut into."""
+def _spread_again(pieces: Sequence[Piece], rows: Mapping[str, int], weights: Sequence[int]) -> list[tuple[Piece, ...]]:
+    """Spreads what was one worker's over others of `weights`; `rows`: how many each whole tensor may be cut into."""
     given_up = {piece.tensor: piece for piece in pieces}
     lengths = {piece.tensor: rows[piece.tensor] if piece.rows is None else piece.rows.length for piece in pieces}
     specs = [
         TensorSpec(name, 0, (lengths[name],), piece.size_bytes, divisible=True) for name, piece in given_up.items()
     ]
-    return [tuple(_within(given_up[part.tensor], part) for part in own) for own in _spread(specs, [0] * writers)]
+    parts = _spread(specs, [0] * len(weights), weights)
+    return [tuple(_within(given_up[part.tensor], part) for part in own) for own in parts]
 
 
 def _within(whole: Piece, part: Piece) -> Piece:
@@ -81,20 +93,38 @@ def _within(whole: Piece, part: Piece) -> Piece:
     return Piece(part.tensor, part.size_bytes, Extent(whole.rows.start + part.rows.start, part.rows.length))
 
 
-def _spread(specs: Sequence[TensorSpec], own_bytes: Sequence[int]) -> list[tuple[Piece, ...]]:
+def _spread(specs: Sequence[TensorSpec], own_bytes: Sequence[int], weights: Sequence[int]) -> list[tuple[Piece, ...]]:
     """The pieces of each worker."""
     units = _units(specs)
-    loads = list(own_bytes)
-    if not loads:
-        raise ValueError("a plan needs at least one worker")
-    total = sum(loads) + sum(unit.size_bytes for unit in units)
-    pieces: list[list[Piece]] = [[] for _ in loads]
-    to_cut = [unit for unit in units if unit.rows > 1 and unit.size_bytes * len(loads) > total]
+    loads = _Loads(own_bytes, weights)
+    total = sum(own_bytes) + sum(unit.size_bytes for unit in units)
+    pieces: list[list[Piece]] = [[] for _ in own_bytes]
+    to_cut = [unit for unit in units if unit.rows > 1 and unit.size_bytes * len(own_bytes) > total]
     cut_names = {unit.name for unit in to_cut}
     _place_whole([unit for unit in units if unit.name not in cut_names], loads, pieces)
     for unit in to_cut:
         _place_rows(unit, _rows_each(unit, loads, total), loads, pieces)
     return [tuple(sorted(own, key=_piece_key)) for own in pieces]
+
+
+class _Loads:
+    """What each worker has to write so far, in bytes. `times[i]` turns worker i's bytes into the time that it takes for
+    them, in a unit that makes all of them whole numbers.
+    """
+
+    def __init__(self, own_bytes: Sequence[int], weights: Sequence[int]) -> None:
+        if not own_bytes:
+            raise ValueError("a plan needs at least one worker")
+        if len(weights) != len(own_bytes) or min(weights) < 1:
+            raise ValueError(f"weights {tuple(weights)} of {len(own_bytes)} workers: one for each, at least 1")
+        self.bytes = list(own_bytes)
+        self.weights = weights
+        one = lcm(*set(weights))
+        self.times = [one // weight for weight in weights]
+
+    def by_time(self) -> list[int]:
+        """The workers, whoever is done first before the others."""
+        return sorted(range(len(self.bytes)), key=lambda w: (self.bytes[w] * self.times[w], self.times[w], w))
 
 
 def _units(specs: Sequence[TensorSpec]) -> list[_Unit]:
@@ -117,48 +147,54 @@ def _units(specs: Sequence[TensorSpec]) -> list[_Unit]:
     return sorted(_Unit(-size, name, rows.get(name, 1)) for name, size in sizes.items())
 
 
-def _place_whole(units: Sequence[_Unit], loads: list[int], pieces: list[list[Piece]]) -> None:
-    heap = [(load, worker) for worker, load in enumerate(loads)]
-    heapq.heapify(heap)
+def _place_whole(units: Sequence[_Unit], loads: _Loads, pieces: list[list[Piece]]) -> None:
+    """Each to whoever would be done with it first. Workers of one weight share a heap: there are few weights."""
+    heaps: dict[int, list[tuple[int, int]]] = {}
+    for worker, load in enumerate(loads.bytes):
+        heaps.setdefault(loads.times[worker], []).append((load, worker))
+    for heap in heaps.values():
+        heapq.heapify(heap)
     for unit in units:
-        load, worker = heap[0]
-        heapq.heapreplace(heap, (load + unit.size_bytes, worker))
+        time = min(heaps, key=lambda time: ((heaps[time][0][0] + unit.size_bytes) * time, time))
+        load, worker = heaps[time][0]
+        heapq.heapreplace(heaps[time], (load + unit.size_bytes, worker))
         pieces[worker].append(Piece(unit.name, unit.size_bytes))
-    for load, worker in heap:
-        loads[worker] = load
+    for load, worker in (pair for heap in heaps.values() for pair in heap):
+        loads.bytes[worker] = load
 
 
-def _rows_each(unit: _Unit, loads: Sequence[int], total: int) -> dict[int, int]:
+def _rows_each(unit: _Unit, loads: _Loads, total: int) -> dict[int, int]:
     """How many rows of `unit` each worker takes: the fewest workers that keep the balance, filled up evenly."""
     row_bytes = unit.size_bytes // unit.rows
-    by_load = sorted(range(len(loads)), key=lambda worker: (loads[worker], worker))
-    filled = unit.size_bytes
+    all_weights = sum(loads.weights)
+    filled, weight = unit.size_bytes, 0
     chosen: list[int] = []
-    for worker in by_load:
-        even = bool(chosen) and filled * 100 * len(loads) <= total * (100 + SLACK_PERCENT) * len(chosen)
-        if even or (chosen and loads[worker] * len(chosen) >= filled):
+    for worker in loads.by_time():
+        even = bool(chosen) and filled * 100 * all_weights <= total * (100 + SLACK_PERCENT) * weight
+        if even or (chosen and loads.bytes[worker] * weight >= filled * loads.weights[worker]):
             break
-        filled += loads[worker]
+        filled += loads.bytes[worker]
+        weight += loads.weights[worker]
         chosen.append(worker)
-    level = filled // len(chosen)
-    rows = {worker: max(0, level - loads[worker]) // row_bytes for worker in chosen}
-    heap = [(loads[worker] + rows[worker] * row_bytes, worker) for worker in chosen]
+    levels = {worker: filled * loads.weights[worker] // weight for worker in chosen}
+    rows = {worker: max(0, levels[worker] - loads.bytes[worker]) // row_bytes for worker in chosen}
+    heap = [((loads.bytes[w] + (rows[w] + 1) * row_bytes) * loads.times[w], w) for w in chosen]
     heapq.heapify(heap)
     for _ in range(unit.rows - sum(rows.values())):
-        load, worker = heap[0]
-        heapq.heapreplace(heap, (load + row_bytes, worker))
+        time, worker = heap[0]
+        heapq.heapreplace(heap, (time + row_bytes * loads.times[worker], worker))
         rows[worker] += 1
     return rows
 
 
-def _place_rows(unit: _Unit, rows: dict[int, int], loads: list[int], pieces: list[list[Piece]]) -> None:
+def _place_rows(unit: _Unit, rows: dict[int, int], loads: _Loads, pieces: list[list[Piece]]) -> None:
     row_bytes = unit.size_bytes // unit.rows
     start = 0
     for worker in sorted(worker for worker, count in rows.items() if count):
         size_bytes = rows[worker] * row_bytes
         cut = None if rows[worker] == unit.rows else Extent(start, rows[worker])
         pieces[worker].append(Piece(unit.name, size_bytes, cut))
-        loads[worker] += size_bytes
+        loads.bytes[worker] += size_bytes
         start += rows[worker]
 
 

@@ -31,6 +31,7 @@ from distckpt.protocol.messages import (
 from distckpt.protocol.outcomes import End, Outcomes, Verdict
 from distckpt.protocol.restore_round import RestoreRound
 from distckpt.protocol.save_round import SaveRound, subject_of
+from distckpt.protocol.speeds import Speeds
 
 Round = SaveRound | RestoreRound
 
@@ -59,6 +60,7 @@ class Rounds:
         self._desk = desk
         self._members = members
         self._deadlines = deadlines
+        self._speeds = Speeds(members.world_size)
         self.on_save_end: Callable[[int, Checkpoint | Cause, float], None] = lambda *_: None
         self._numbers = 0
         self._outcomes = Outcomes()
@@ -78,7 +80,7 @@ class Rounds:
         if self.current is None:
             self._numbers += 1
             gathering = self._gathering(f"save of step {message.step}")
-            self.current = SaveRound(self._numbers, message, gathering, self._deadlines)
+            self.current = SaveRound(self._numbers, message, gathering, self._deadlines, self._speeds)
         current = self.current
         if isinstance(current, SaveRound):
             self._advance(lambda: current.announce(member, message, self._desk.now))

@@ -21,6 +21,7 @@ from distckpt.protocol.membership import NEVER, Kind, Member, Presence
 from distckpt.protocol.messages import Announce, Decided, Describe
 from distckpt.protocol.plan import first_difference
 from distckpt.protocol.shares import Shares
+from distckpt.protocol.speeds import Speeds
 
 LOOK_AGAIN = 0.1
 """So much of `straggler_s` later it is seen whether someone is done who can take over a late share."""
@@ -46,7 +47,9 @@ _TABLE = {
 class SaveRound:
     kind: Kind = "save"
 
-    def __init__(self, number: int, first: Announce, gathering: Gathering, deadlines: Deadlines) -> None:
+    def __init__(
+        self, number: int, first: Announce, gathering: Gathering, deadlines: Deadlines, speeds: Speeds
+    ) -> None:
         self.number = number
         self.step = first.step
         self.name = first.name
@@ -54,10 +57,12 @@ class SaveRound:
         self.machine = Machine(f"save round {number}", _TABLE, SaveState.GATHERING)
         self.shares = Shares(gathering.members.world_size, gathering.opened_at)
         self._deadlines = deadlines
+        self._speeds = speeds
         self._decided_at = self._look_at = gathering.opened_at
         self._announced: dict[int, Announce] = {}
         self._subjects: set[str] = set()
         self._own_bytes: tuple[int, ...] = ()  # as of the decision: all plan by the same, also who comes back later
+        self._weights: tuple[int, ...] = ()  # likewise
         self._asked: dict[int, tuple[TensorSpec, ...] | None] = {}
         self._failed: set[int] = set()
         self._kept: frozenset[str] = frozenset()
@@ -163,6 +168,7 @@ class SaveRound:
         self._look_at = now + self._deadlines.straggler_s
         said = self._announced
         self._own_bytes = tuple(said[each].own_bytes if each in said else 0 for each in range(self.shares.workers))
+        self._weights = self._speeds.weights
         self.shares = Shares(self.shares.workers, now)
         return self._give_up(lost, self._present, now) or self._tell_all()
 
@@ -177,7 +183,9 @@ class SaveRound:
         return [self._decided(worker) for worker in self.ordinals]
 
     def _decided(self, worker: int) -> tuple[Member, Decided]:
-        decided = Decided(self.number, self.ordinals[worker], self.step, self._own_bytes, self.shares.splits)
+        decided = Decided(
+            self.number, self.ordinals[worker], self.step, self._own_bytes, self.shares.splits, self._weights
+        )
         return self.gathering.parties[worker], decided
 
     def _describe(self, worker: int) -> tuple[Member, Describe]:
@@ -213,6 +221,8 @@ class SaveRound:
 
     def _complete(self, now: float) -> Orders:
         self.machine.go(SaveState.COMMITTING, "all shards are in", now)
+        present = set(self._present)
+        self._speeds.measure([each for each in self.shares.writings(now) if each.worker in present])
         chosen = self.shares.chosen()
         self._kept = frozenset(handle for shard in chosen.values() for handle in shard.handles)
         missing = [worker for worker in range(self.shares.workers) if worker not in chosen and self._had_own(worker)]

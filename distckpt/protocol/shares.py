@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from distckpt.model import Shard, Split
 from distckpt.protocol.plan import writers_of
+from distckpt.protocol.speeds import Writing
 
 LATE_FACTOR = 2
 """So many times longer than the slowest that is in: that much more a share may take before it counts as late."""
@@ -27,6 +28,7 @@ class Shares:
         self._parts: dict[int, range] = {}
         self._awaited = set(range(workers))
         self._begun = [now] * workers
+        self._took: dict[int, float] = {}
         self._slowest_s = 0.0
 
     def is_of(self, share: int, worker: int) -> bool:
@@ -40,7 +42,8 @@ class Shares:
     def hand_in(self, share: int, shard: Shard, now: float) -> None:
         self.shards[share] = shard
         self._awaited.difference_update(self._and_parts(share))
-        self._slowest_s = max(self._slowest_s, now - self._begun[share])
+        self._took[share] = now - self._begun[share]
+        self._slowest_s = max(self._slowest_s, self._took[share])
 
     def split(self, share: int, writers: tuple[int, ...], now: float) -> None:
         first = len(self.writers)
@@ -77,6 +80,19 @@ class Shares:
         if share in self.shards:
             return [share]
         return [each for part in self._parts[share] for each in self._chosen(part)]
+
+    def writings(self, now: float) -> list[Writing]:
+        """How each worker came on with its first share. Of one that was given up and is not in nothing is known but
+        that it took longer than until `now`.
+        """
+        return [
+            Writing(share, self._written_bytes(share), self._took.get(share, now - self._begun[share]))
+            for share in range(self.workers)
+        ]
+
+    def _written_bytes(self, share: int) -> int:
+        numbers = [share] if share in self.shards else self._and_parts(share)
+        return sum(self.shards[each].size_bytes for each in numbers if each in self.shards)
 
     def late_at(self, share: int, straggler_s: float) -> float:
         """From when on `share` counts as late."""

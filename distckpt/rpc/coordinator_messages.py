@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distckpt.protocol.messages import (
     Aborted,
     Agreed,
@@ -25,6 +27,8 @@ from distckpt.rpc import checks, values
 from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.kinds import Kind
 from distckpt.rpc.v1 import coordination_pb2 as pb
+
+WEIGHT_MAX = 1_024
 
 
 def _welcome_to(welcome: Welcome) -> pb.Welcome:
@@ -56,18 +60,28 @@ def _decided_to(decided: Decided) -> pb.Decided:
         step=decided.step,
         own_bytes=decided.own_bytes,
         splits=[values.split_to(split) for split in decided.splits],
+        weights=decided.weights,
     )
 
 
 def _decided_from(message: pb.Decided) -> Decided:
-    checks.count(len(message.own_bytes), "the length of decided.own_bytes", least=1)
+    workers = checks.count(len(message.own_bytes), "the length of decided.own_bytes", least=1)
     return Decided(
         round=checks.count(message.round, "decided.round"),
         ordinal=checks.count(message.ordinal, "decided.ordinal"),
         step=checks.count(message.step, "decided.step"),
         own_bytes=checks.counts(message.own_bytes, "decided.own_bytes"),
         splits=tuple(values.split_from(split) for split in message.splits),
+        weights=_weights_from(message.weights, workers),
     )
+
+
+def _weights_from(weights: Sequence[int], workers: int) -> tuple[int, ...]:
+    if weights and (len(weights) != workers or not 1 <= min(weights) <= max(weights) <= WEIGHT_MAX):
+        raise MalformedMessage(
+            f"decided.weights: {len(weights)} for {workers} workers, not each from 1 to {WEIGHT_MAX}"
+        )
+    return tuple(weights)
 
 
 def _describe_to(describe: Describe) -> pb.Describe:

@@ -360,7 +360,7 @@ class AgentRuntime:
         assert ticket.snapshot is not None, "a share is written after the capture"
         worker = self._me.worker
         own = effect.share == worker
-        share = plan(ticket.request.specs, effect.own_bytes, effect.splits)[effect.share]
+        share = plan(ticket.request.specs, effect.own_bytes, effect.splits, effect.weights)[effect.share]
         payloads = ticket.snapshot.payloads(share.pieces, own=own)
         checkpoint = ticket.request.name
         unchanged = self._unchanged if own else None  # what is written for another comes in other pieces each time

@@ -89,6 +89,7 @@ stall = st.builds(m.Stall, positive, natural, st.floats(allow_nan=False, allow_i
 activity = st.builds(m.Activity, natural, natural, natural, st.lists(stall, max_size=m.STALLS_MAX).map(tuple))
 
 split = st.builds(Split, natural, st.lists(worker, min_size=1, max_size=4).map(tuple))
+weight = st.integers(1, coordinator_messages.WEIGHT_MAX)
 
 AGENT = {
     m.Join: st.builds(m.Join, positive, text, natural, name, text),
@@ -107,13 +108,16 @@ AGENT = {
 COORDINATOR = {
     m.Welcome: st.builds(m.Welcome, natural, st.lists(checkpoint, max_size=3).map(tuple)),
     m.Rejected: st.builds(m.Rejected, cause),
-    m.Decided: st.builds(
-        m.Decided,
-        natural,
-        natural,
-        natural,
-        st.lists(natural, min_size=1, max_size=4).map(tuple),
-        st.lists(split, max_size=3).map(tuple),
+    m.Decided: st.lists(st.tuples(natural, weight), min_size=1, max_size=4).flatmap(
+        lambda each: st.builds(
+            m.Decided,
+            natural,
+            natural,
+            natural,
+            st.just(tuple(own for own, _ in each)),
+            st.lists(split, max_size=3).map(tuple),
+            st.sampled_from([(), tuple(weight for _, weight in each)]),
+        )
     ),
     m.Describe: st.builds(m.Describe, natural, natural),
     m.Committed: st.builds(m.Committed, natural, natural, checkpoint, st.lists(name, max_size=3).map(tuple)),
@@ -256,6 +260,12 @@ MALFORMED_COORDINATOR = {
     "holds no message": pb.CoordinatorEnvelope(receiver=SENDER),
     "sender.job is empty": pb.CoordinatorEnvelope(alive=pb.Alive()),
     "the length of decided.own_bytes is 0": pb.CoordinatorEnvelope(receiver=SENDER, decided=pb.Decided(round=1)),
+    "decided.weights: 1 for 2 workers": pb.CoordinatorEnvelope(
+        receiver=SENDER, decided=pb.Decided(own_bytes=[3, 4], weights=[1])
+    ),
+    "decided.weights: 1 for 1 workers": pb.CoordinatorEnvelope(
+        receiver=SENDER, decided=pb.Decided(own_bytes=[3], weights=[0])
+    ),
     "decided.own_bytes holds -1": pb.CoordinatorEnvelope(receiver=SENDER, decided=pb.Decided(own_bytes=[3, -1])),
     "split.writers is 0": pb.CoordinatorEnvelope(
         receiver=SENDER, decided=pb.Decided(own_bytes=[3], splits=[pb.Split(share=0)])

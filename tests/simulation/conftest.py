@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from distckpt.protocol import speeds
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -13,3 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     """The job's warnings of thousands of schedules would be kept for the report."""
     caplog.set_level(logging.CRITICAL, logger="distckpt")
+
+
+@pytest.fixture(autouse=True)
+def _tiny_shares_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulated model is small, and its workers' weights change all the time."""
+    monkeypatch.setattr(speeds, "MEAN_BYTES_MIN", 1)

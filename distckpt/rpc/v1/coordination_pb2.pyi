@@ -258,18 +258,20 @@ class Rejected(_message.Message):
     def __init__(self, cause: _Optional[_Union[Cause, _Mapping]] = ...) -> None: ...
 
 class Decided(_message.Message):
-    __slots__ = ("round", "ordinal", "step", "own_bytes", "splits")
+    __slots__ = ("round", "ordinal", "step", "own_bytes", "splits", "weights")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ORDINAL_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     SPLITS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     round: int
     ordinal: int
     step: int
     own_bytes: _containers.RepeatedScalarFieldContainer[int]
     splits: _containers.RepeatedCompositeFieldContainer[Split]
-    def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., step: _Optional[int] = ..., own_bytes: _Optional[_Iterable[int]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ...) -> None: ...
+    weights: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., step: _Optional[int] = ..., own_bytes: _Optional[_Iterable[int]] = ..., splits: _Optional[_Iterable[_Union[Split, _Mapping]]] = ..., weights: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Describe(_message.Message):
     __slots__ = ("round", "ordinal")

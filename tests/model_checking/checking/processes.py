@@ -134,7 +134,7 @@ class Worker:
         return self._handle(events.ShareWritten(number, share, shard))
 
     def _shard(self, asked: effects.WriteShare, handle: str) -> Shard:
-        pieces = plan(SPECS, asked.own_bytes, asked.splits)[asked.share].pieces
+        pieces = plan(SPECS, asked.own_bytes, asked.splits, asked.weights)[asked.share].pieces
         entries = tuple(_entry(piece) for piece in pieces)
         return Shard(self.me.worker, handle if entries else "", sum(entry.size_bytes for entry in entries), entries)
 

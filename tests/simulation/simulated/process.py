@@ -207,7 +207,7 @@ class Process:
         self.handle(events.Captured(ordinal))
 
     def _write(self, effect: effects.WriteShare) -> None:
-        share = plan(SPECS, effect.own_bytes, effect.splits)[effect.share]
+        share = plan(SPECS, effect.own_bytes, effect.splits, effect.weights)[effect.share]
         name = f"{effect.round:08d}-{effect.share}-{self.incarnation}"
         try:
             if self.world.rng.random() < self.world.faults.write_failed:
