@@ -12,6 +12,7 @@ DistckptError
 │       └── DeadlineExceeded      the round took longer than its deadline
 ├── FatalError                this manager can do no more: fix the cause and start again
 │   ├── Fenced                    a later generation of the job has taken the directory over
+│   ├── ReplicasDiffer            workers hold different values of a mirrored variable: restore an earlier checkpoint
 │   ├── DirectoryInUse            another job that is alive holds the directory
 │   ├── DirectoryMismatch         the directory is not the same on all workers
 │   ├── DirectoryNotWritable      the directory cannot be created or written
@@ -95,6 +96,10 @@ class FatalError(DistckptError):
 
 
 class Fenced(FatalError):
+    pass
+
+
+class ReplicasDiffer(FatalError):
     pass
 
 
@@ -196,6 +201,7 @@ _TRAVELLERS: dict[str, type[SaveAborted | FatalError | OutcomeUnknown]] = {
         DeadlineExceeded,
         FatalError,
         Fenced,
+        ReplicasDiffer,
         DirectoryInUse,
         DirectoryMismatch,
         DirectoryNotWritable,

@@ -178,6 +178,23 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """The plain CRC32C of `tensor`, or of a slice of it that begins with row `start`."""
+
+    tensor: str
+    start: int
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a worker found of share number `share`, which another one writes, in its own memory."""
+
+    share: int
+    sums: tuple[Sum, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """A published file of a checkpoint: its name below the directory, size, and the staged handle it came from."""
 

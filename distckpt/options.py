@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from distckpt.errors import ConfigurationError
+from distckpt.protocol.cross_check import CrossCheck
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.rpc.credentials import Security
 
@@ -34,6 +35,9 @@ class Options:
       i takes that of the old worker i, or where there are more workers now, of i modulo their old number.
     - `link_unchanged`: True: tensors that did not change are not written again; the checkpoints share one file of them
       (a hard link), and if that is damaged, all of them are (docs/operations.md, "Frozen parts of a model").
+    - `cross_check`: what a save does where workers hold different values of a mirrored variable, which must not be.
+      "warn": it says so and commits; at each save every worker checks an eighth of another one's share. "refuse": it
+      raises ReplicasDiffer on all workers, and nothing is committed; all of each share is checked. "off": nothing is.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -46,15 +50,20 @@ class Options:
     tensorboard: Any = None
     changed_world: ChangedWorld = "error"
     link_unchanged: bool = False
+    cross_check: CrossCheck = "warn"
 
     def __post_init__(self) -> None:
         if self.metrics is not None:
             parse_address(self.metrics, "metrics")
         if isinstance(self.dashboard, str):
             parse_address(self.dashboard, "dashboard")
-        if self.changed_world not in get_args(ChangedWorld):
-            choices = ", ".join(map(repr, get_args(ChangedWorld)))
-            raise ConfigurationError(f"Options(changed_world={self.changed_world!r}): one of {choices}")
+        _check_choice("changed_world", self.changed_world, get_args(ChangedWorld))
+        _check_choice("cross_check", self.cross_check, get_args(CrossCheck))
+
+
+def _check_choice(option: str, chosen: str, choices: tuple[str, ...]) -> None:
+    if chosen not in choices:
+        raise ConfigurationError(f"Options({option}={chosen!r}): one of {', '.join(map(repr, choices))}")
 
 
 def parse_address(text: str, option: str) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from distckpt.bundle.coverage import check_coverage
@@ -26,7 +26,7 @@ from distckpt.errors import ConfigurationError, DistckptError, Fenced, OutcomeUn
 from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.records import CommitRecord, PreserveRecord, QuarantineRecord, RetireRecord
-from distckpt.model import Checkpoint, DataFile, FileRecord, Manifest
+from distckpt.model import Checkpoint, DataFile, FileRecord, Manifest, TensorSpec
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation, select_retired
 from distckpt.storage.interface import Storage
@@ -62,15 +62,19 @@ class Committer:
         self._removed = set(self.journal.state.retired)  # recovery has seen to these
         self._opened_at = self.clock()
 
-    def commit(self, request: Commit) -> tuple[Checkpoint, tuple[str, ...], tuple[str, ...]]:
+    def commit(
+        self, request: Commit, expected: Iterable[TensorSpec] | None = None
+    ) -> tuple[Checkpoint, tuple[str, ...], tuple[str, ...]]:
         """Returns the checkpoint, the names that retention removed, and those that it left for good.
+
+        `expected`: the tensors that all workers hold, each of which must be in the shards; None: unknown.
 
         Raises Fenced; OutcomeUnknown where the record may stand, or stands and could not be made visible; any other
         error means that nothing was committed (what was staged for the index is gone, the shards are the caller's to
         discard).
         """
         files = tuple((shard.worker, file) for shard in request.shards for file in shard.data_files)
-        self._check_shards(files, request.step)
+        self._check_shards(files, request.step, expected)
         for shard in request.shards:
             check_staged(self.storage, shard, request.step)
         checkpoint = self._stage(request, files)
@@ -136,7 +140,7 @@ class Committer:
         hide(self.storage, checkpoint)
         self._write_state()
 
-    def _check_shards(self, files: Sequence[_Written], step: int) -> None:
+    def _check_shards(self, files: Sequence[_Written], step: int, expected: Iterable[TensorSpec] | None) -> None:
         for worker, file in files:
             size = self.storage.staged_size(file.handle)
             if size != file.size_bytes:
@@ -144,7 +148,7 @@ class Committer:
                     f"step {step}: worker {worker} wrote {file.size_bytes} bytes, {file.handle} has {size}",
                     worker,
                 )
-        check_coverage([file.entries for _, file in files])
+        check_coverage([file.entries for _, file in files], expected)
 
     def _stage(self, request: Commit, files: Sequence[_Written]) -> Checkpoint:
         """Writes index and manifest into staging, durably."""

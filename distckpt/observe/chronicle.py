@@ -13,8 +13,9 @@ from dataclasses import replace
 from itertools import chain
 
 from distckpt.model import Cause, Checkpoint
-from distckpt.observe.happenings import ChiefFenced, Happening, SetAside, WishFailed
+from distckpt.observe.happenings import ChiefFenced, Happening, ReplicasDiffer, SetAside, WishFailed
 from distckpt.observe.picture import Picture, TroubleView
+from distckpt.observe.records import sentence
 from distckpt.observe.rounds import Ending, RestoreFollow, SaveFollow
 from distckpt.observe.steps import Steps
 from distckpt.observe.wishes import Wishes
@@ -70,6 +71,8 @@ class Chronicle:
         for each in happened:
             if isinstance(each, WishFailed):
                 self._troubles.append((now, Cause(each.cause, each.message)))
+            elif isinstance(each, ReplicasDiffer):
+                self._troubles.append((now, Cause("ReplicasDiffer", sentence(each))))
             self._tell(each)
 
     def steps_ended(self, ended: Sequence[EndedStep]) -> None:

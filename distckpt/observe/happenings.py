@@ -106,6 +106,21 @@ class ShareGivenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicasDiffer:
+    """`worker` wrote something else of the mirrored variable `tensor` than `other` holds, and the save is committed all
+    the same (`Options(cross_check="warn")`). `tensors`: of how many that was found.
+    """
+
+    event: ClassVar[str] = "replicas_differ"
+    round: int
+    step: int
+    tensor: str
+    worker: int
+    other: int
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
 class SaveCommitting:
     """All shares are written; the chief commits."""
 
@@ -196,6 +211,7 @@ Happening = (
     | SaveAgreed
     | ShareWritten
     | ShareGivenUp
+    | ReplicasDiffer
     | SaveCommitting
     | SaveEnded
     | TrainingHeld

@@ -51,6 +51,11 @@ class Metrics:
         self._restore_s = _histogram("distckpt_restore_seconds", "Till all workers know what to restore.", registry)
         self._restore_failures = Counter("distckpt_restore_failures", "By cause.", ["cause"], registry=registry)
         self._set_aside = Counter("distckpt_set_aside", "Checkpoints that were found corrupt.", registry=registry)
+        self._differ = Counter(
+            "distckpt_replicas_differ",
+            "Saves whose mirrored variables were not the same everywhere.",
+            registry=registry,
+        )
         self._lost = Counter("distckpt_workers_lost", "How often a worker was lost.", registry=registry)
         self._given_up = Counter(
             "distckpt_shares_given_up", "Shares that others wrote in a worker's place.", registry=registry
@@ -88,6 +93,8 @@ class Metrics:
                 self._restore_s.observe(seconds)
             case h.SetAside():
                 self._set_aside.inc()
+            case h.ReplicasDiffer():
+                self._differ.inc()
             case h.WishFailed(cause=cause):
                 self._wishes_failed.labels(cause).inc()
             case h.ShareGivenUp():

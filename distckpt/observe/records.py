@@ -28,7 +28,7 @@ def _level(happening: h.Happening) -> int:
     match happening:
         case h.ChiefFenced():
             return logging.ERROR
-        case h.WishFailed() | h.WorkerLost() | h.ShareGivenUp() | h.SetAside():
+        case h.WishFailed() | h.WorkerLost() | h.ShareGivenUp() | h.ReplicasDiffer() | h.SetAside():
             return logging.WARNING
         case h.SaveEnded(cause=cause) | h.RestoreEnded(cause=cause) if cause:
             return logging.WARNING
@@ -57,6 +57,9 @@ def sentence(happening: h.Happening) -> str:  # noqa: C901, PLR0911, PLR0912 - o
         case h.ShareGivenUp(_, step, worker, writers):
             who = ", ".join(map(str, writers))
             return f"the save of step {step}: worker {worker} is done without; {who} write its share"
+        case h.ReplicasDiffer(_, step, tensor, worker, other, tensors):
+            more = f", and {tensors - 1} more" if tensors > 1 else ""
+            return f"the save of step {step}: workers {worker} and {other} hold different values of {tensor}{more}"
         case h.SaveCommitting(_, step, write_s):
             return f"the save of step {step}: all shares are written after {write_s:.3f} s"
         case h.SaveEnded(name=name, outcome="committed", bytes=size_bytes, seconds=seconds):

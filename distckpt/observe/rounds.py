@@ -11,6 +11,7 @@ from distckpt.model import Cause, Checkpoint
 from distckpt.observe.happenings import (
     Happening,
     Outcome,
+    ReplicasDiffer,
     RestoreEnded,
     SaveAgreed,
     SaveCommitting,
@@ -94,6 +95,9 @@ class SaveFollow:
         if self.committing_at is None and self.agreed_at is not None and round_.state is SaveState.COMMITTING:
             self.committing_at = now
             yield SaveCommitting(self.number, self.step, now - self.agreed_at)
+            if round_.found:
+                first = round_.found[0]
+                yield ReplicasDiffer(self.number, self.step, first.tensor, first.worker, first.other, len(round_.found))
 
     def _see_shares(self, shares: Shares, now: float, seconds: float) -> Iterator[Happening]:
         """What was handed in, and given up. `seconds`: since the agreement."""

@@ -106,7 +106,8 @@ class Saving:
             self._apologise(Failed(0, event.ordinal, event.cause))
 
     def share_written(self, event: ShareWritten) -> None:
-        if not self._end_writing(event.round, event.share, Written(event.round, event.share, event.shard)):
+        written = Written(event.round, event.share, event.shard, event.check)
+        if not self._end_writing(event.round, event.share, written):
             if event.shard.handles:
                 self._outbox.do(Discard(event.round, event.shard.handles))
         elif self.current is not None and self.current.stage is Stage.WRITING:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from distckpt.model import Cause, Checkpoint
 from distckpt.protocol import events, messages
 from distckpt.protocol.admission import refusal
+from distckpt.protocol.cross_check import CrossCheck
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.desk import Desk
 from distckpt.protocol.effects import CheckProbe, CoordinatorEffect
@@ -41,7 +42,8 @@ _TABLE = {Life.OPEN: (Life.CLOSED, Life.FENCED), Life.CLOSED: (Life.FENCED,), Li
 
 
 class Coordinator:
-    """`checkpoints` are the live ones, oldest first; `set_aside` the names of those that were found corrupt before.
+    """`checkpoints` are the live ones, oldest first; `set_aside` the names of those that were found corrupt before;
+    `cross_check`: what is done where workers do not hold the same.
 
     The join deadline counts from the first event.
     """
@@ -55,11 +57,12 @@ class Coordinator:
         checkpoints: Sequence[Checkpoint],
         *,
         set_aside: Sequence[str] = (),
+        cross_check: CrossCheck = "warn",
     ) -> None:
         self._deadlines = deadlines = deadlines.for_world(world_size)
         self._desk = Desk(job, generation)
         self._members = Membership(world_size, deadlines)
-        self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints, set_aside)
+        self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints, set_aside, cross_check)
         self._proposals = Proposals(self._desk, self._members, deadlines, self._has_a_round)
         self._rounds.on_save_end = self._proposals.save_ended
         self._life = Machine(f"coordinator of generation {generation}", _TABLE, Life.OPEN)

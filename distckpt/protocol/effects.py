@@ -57,7 +57,8 @@ class Commit:
     """Check the shards' sizes, write index and manifest, append COMMIT, publish, apply retention.
 
     `shards` hold every tensor once; a worker may have several, or none. `missing` are the workers whose own state (what
-    is not the same on all) is not in them. Outcome: CommitDone or CommitFailed; nothing else ends the round.
+    is not the same on all) is not in them. `digest` is of the specs of the replicated tensors, all of which must be
+    there. Outcome: CommitDone or CommitFailed; nothing else ends the round.
     """
 
     round: int
@@ -66,6 +67,7 @@ class Commit:
     shards: tuple[Shard, ...]
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
     missing: tuple[int, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, TensorSpec
+from distckpt.model import NO_METRICS, Cause, Check, Checkpoint, Shard, TensorSpec
 from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, Wish
 
 # ------------------------------------------------------------------------------------------------------------- to both
@@ -195,11 +195,12 @@ class SpecsGiven:
 
 @dataclass(frozen=True, slots=True)
 class ShareWritten:
-    """The outcome of WriteShare: the shard is durable in staging."""
+    """The outcome of WriteShare: the shard is durable in staging. `check`: see `messages.Written`."""
 
     round: int
     share: int
     shard: Shard
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)

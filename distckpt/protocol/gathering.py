@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from distckpt.model import Cause
-from distckpt.protocol.effects import Commit, Discard, Quarantine
+from distckpt.protocol.effects import Commit, Discard, Log, Quarantine
 from distckpt.protocol.membership import Member, Membership, Presence
 from distckpt.protocol.messages import CoordinatorMessage
 
 NAMED_MAX = 4  # workers described in one message; more do not fit on a screen
 
-Orders = Sequence[tuple[Member, CoordinatorMessage] | Commit | Discard | Quarantine]
+Orders = Sequence[tuple[Member, CoordinatorMessage] | Commit | Discard | Quarantine | Log]
 """What a round wants the coordinator to do: tell a member something, or have something done."""
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distckpt.model import NO_METRICS, Cause, Checkpoint, Shard, Split, TensorSpec
+from distckpt.model import NO_METRICS, Cause, Check, Checkpoint, Shard, Split, TensorSpec
 
 # ------------------------------------------------------------------------------------------------- agent -> coordinator
 
@@ -98,11 +98,14 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Share number `share`, which is this worker's to write, is durable in staging."""
+    """Share number `share`, which is this worker's to write, is durable in staging. `check`: what it found of another
+    worker's share in its own memory (`cross_check`).
+    """
 
     round: int
     share: int
     shard: Shard
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from distckpt.model import CHIEF, Cause, Checkpoint
+from distckpt.protocol.cross_check import CrossCheck
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.desk import Desk
 from distckpt.protocol.effects import Discard
@@ -51,6 +52,7 @@ class Rounds:
         deadlines: Deadlines,
         checkpoints: Sequence[Checkpoint],
         set_aside: Sequence[str],
+        cross_check: CrossCheck,
     ) -> None:
         self.current: Round | None = None
         self.checkpoints = list(checkpoints)
@@ -60,6 +62,7 @@ class Rounds:
         self._desk = desk
         self._members = members
         self._deadlines = deadlines
+        self._cross_check = cross_check
         self._speeds = Speeds(members.world_size)
         self.on_save_end: Callable[[int, Checkpoint | Cause, float], None] = lambda *_: None
         self._numbers = 0
@@ -80,7 +83,9 @@ class Rounds:
         if self.current is None:
             self._numbers += 1
             gathering = self._gathering(f"save of step {message.step}")
-            self.current = SaveRound(self._numbers, message, gathering, self._deadlines, self._speeds)
+            self.current = SaveRound(
+                self._numbers, message, gathering, self._deadlines, self._speeds, self._cross_check
+            )
         current = self.current
         if isinstance(current, SaveRound):
             self._advance(lambda: current.announce(member, message, self._desk.now))
@@ -143,7 +148,8 @@ class Rounds:
         current = self._open_save(message.round)
         if current is not None:
             member.doing = f"wrote its share of step {current.step}"
-            self._advance(lambda: current.written(member.worker, message.share, message.shard, self._desk.now))
+            shard, check = message.shard, message.check
+            self._advance(lambda: current.written(member.worker, message.share, shard, check, self._desk.now))
             return
         self._tell_end(member, message.round)
         self.discard_late(message)

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from distckpt.model import CHIEF, Cause, Shard, TensorSpec
+from distckpt.model import CHIEF, Cause, Check, Shard, TensorSpec
+from distckpt.protocol.cross_check import CrossCheck, Difference, differences, told
 from distckpt.protocol.deadlines import Deadlines
-from distckpt.protocol.effects import Commit, Discard
+from distckpt.protocol.effects import Commit, Discard, Log
 from distckpt.protocol.gathering import Gathering, GiveUp, Orders
 from distckpt.protocol.machine import Machine
 from distckpt.protocol.membership import NEVER, Kind, Member, Presence
@@ -48,7 +49,13 @@ class SaveRound:
     kind: Kind = "save"
 
     def __init__(
-        self, number: int, first: Announce, gathering: Gathering, deadlines: Deadlines, speeds: Speeds
+        self,
+        number: int,
+        first: Announce,
+        gathering: Gathering,
+        deadlines: Deadlines,
+        speeds: Speeds,
+        cross_check: CrossCheck,
     ) -> None:
         self.number = number
         self.step = first.step
@@ -65,6 +72,10 @@ class SaveRound:
         self._weights: tuple[int, ...] = ()  # likewise
         self._asked: dict[int, tuple[TensorSpec, ...] | None] = {}
         self._failed: set[int] = set()
+        self._cross_check = cross_check
+        self._checks: dict[int, Check] = {}
+        self.found: tuple[Difference, ...] = ()
+        """Where the workers did not hold the same; known when the commit is ordered."""
         self._kept: frozenset[str] = frozenset()
 
     @property
@@ -204,9 +215,9 @@ class SaveRound:
 
     # --------------------------------------------------------------------------------------------------------- writing
 
-    def written(self, worker: int, share: int, shard: Shard, now: float) -> Orders:
+    def written(self, worker: int, share: int, shard: Shard, check: Check | None, now: float) -> Orders:
         """Takes a shard; the one that makes the save complete gives the Commit. Raises GiveUp for a shard that is not
-        the sender's.
+        the sender's, and where the workers do not hold the same and that is to be refused.
         """
         if self.is_committing:
             return self._useless(shard)
@@ -217,19 +228,35 @@ class SaveRound:
         if shard.worker != worker or not self.shares.is_of(share, worker):
             raise GiveUp("WriteFailed", f"worker {worker} handed in a shard of worker {shard.worker}", worker)
         self.shares.hand_in(share, shard, now)
+        if check is not None:
+            self._checks[worker] = check
         return self._complete(now) if self.shares.is_complete else []
 
     def _complete(self, now: float) -> Orders:
+        chosen = self.shares.chosen()
+        suspicion = self._compare(chosen)
         self.machine.go(SaveState.COMMITTING, "all shards are in", now)
         present = set(self._present)
         self._speeds.measure([each for each in self.shares.writings(now) if each.worker in present])
-        chosen = self.shares.chosen()
         self._kept = frozenset(handle for shard in chosen.values() for handle in shard.handles)
         missing = [worker for worker in range(self.shares.workers) if worker not in chosen and self._had_own(worker)]
-        commit = Commit(
-            self.number, self.step, self.name, tuple(chosen.values()), self._announced[CHIEF].metrics, tuple(missing)
-        )
-        return [commit, *(order for shard in self.shares.shards.values() for order in self._useless(shard))]
+        said = self._announced[CHIEF]
+        shards = tuple(chosen.values())
+        commit = Commit(self.number, self.step, self.name, shards, said.metrics, tuple(missing), said.digest)
+        useless = [order for shard in self.shares.shards.values() for order in self._useless(shard)]
+        return [*suspicion, commit, *useless]
+
+    def _compare(self, chosen: dict[int, Shard]) -> Orders:
+        """Looks for what is not the same on all workers. Raises GiveUp if such a save is to be refused."""
+        if self._cross_check == "off":
+            return []
+        self.found = tuple(differences(chosen, self._checks))
+        if not self.found:
+            return []
+        text = f"{self.gathering.what}: {told(self.found)}"
+        if self._cross_check == "refuse":
+            raise GiveUp("ReplicasDiffer", text, self.found[0].worker)
+        return [Log("warning", text)]
 
     def _had_own(self, worker: int) -> bool:
         """Whether it had, or may have had, something to write that only it has."""

@@ -121,7 +121,12 @@ def _described_from(message: pb.Described) -> Described:
 
 
 def _written_to(written: Written) -> pb.Written:
-    return pb.Written(round=written.round, shard=values.shard_to(written.shard), share=written.share)
+    return pb.Written(
+        round=written.round,
+        shard=values.shard_to(written.shard),
+        share=written.share,
+        check=None if written.check is None else values.check_to(written.check),
+    )
 
 
 def _written_from(message: pb.Written) -> Written:
@@ -129,6 +134,7 @@ def _written_from(message: pb.Written) -> Written:
         round=checks.count(message.round, "written.round"),
         share=checks.count(message.share, "written.share"),
         shard=values.shard_from(message.shard),
+        check=values.check_from(message.check) if message.HasField("check") else None,
     )
 
 

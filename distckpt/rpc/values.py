@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from distckpt.model import (
     Cause,
+    Check,
     Checkpoint,
     DataFile,
     Entry,
@@ -16,6 +17,7 @@ from distckpt.model import (
     Slice,
     Split,
     StagedState,
+    Sum,
     TensorSpec,
 )
 from distckpt.protocol.messages import Sender
@@ -167,6 +169,19 @@ def _frozen_from(message: pb.DataFile) -> DataFile:
         entries=tuple(_entry_from(entry) for entry in message.entries),
         linked=message.linked,
     )
+
+
+def check_to(check: Check) -> pb.Check:
+    sums = [pb.Sum(name=each.tensor, start=each.start, crc32c=each.crc32c) for each in check.sums]
+    return pb.Check(share=check.share, sums=sums)
+
+
+def check_from(message: pb.Check) -> Check:
+    sums = (
+        Sum(checks.name(each.name, "sum.name"), checks.count(each.start, "sum.start"), each.crc32c)
+        for each in message.sums
+    )
+    return Check(checks.count(message.share, "check.share"), tuple(sums))
 
 
 def _state_to(state: StagedState) -> pb.StagedState:

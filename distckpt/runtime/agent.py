@@ -17,7 +17,7 @@ from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
-from distckpt.model import NO_FILE, Cause, DataFile, Entry, Manifest, Shard
+from distckpt.model import NO_FILE, Cause, DataFile, Entry, Manifest, Shard, Share, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -35,6 +35,7 @@ from distckpt.protocol.messages import (
 from distckpt.protocol.plan import plan
 from distckpt.protocol.staged import FROZEN, staged_name
 from distckpt.runtime.activity import ActivityMeter, MeteredFile
+from distckpt.runtime.cross_check import CrossChecker
 from distckpt.runtime.in_hand import InHand
 from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
@@ -80,10 +81,12 @@ class AgentRuntime:
         self._tell = tell
         self._threads = options.writer_threads
         self._unchanged = Unchanged(storage, me.generation, self._threads) if options.link_unchanged else None
+        self._checker = CrossChecker(options.cross_check, me.worker, me.generation, options.writer_threads)
         self._on_commit = on_commit
         self._lock = threading.Lock()
         self._ordinal = 0
         self._saves: dict[int, SaveTicket] = {}
+        self._specs: tuple[str, Sequence[TensorSpec]] = "", ()
         self._restores: dict[int, RestoreTicket] = {}
         self._wishes: dict[int, WishTicket] = {}
         self._wish_count = 0
@@ -139,6 +142,7 @@ class AgentRuntime:
         patience_s = deadlines.save_s + deadlines.takeover_s + deadlines.join_s + PATIENCE_S
         with self._lock:
             ordinal = self._next_ordinal()
+            self._specs = request.digest, request.specs
             ticket = SaveTicket(request, Ticket(ordinal, what, patience_s), snapshot, state)
             self._saves[ordinal] = ticket
             self._in_hand.begin(what)
@@ -188,6 +192,12 @@ class AgentRuntime:
     def loader(self, name: str) -> Loader:
         """Reads the checkpoint with the prefix `name`, on any thread."""
         return Loader(self._storage, name, self._threads)
+
+    def specs_of(self, digest: str) -> Sequence[TensorSpec] | None:
+        """The specs that this is the digest of, if they are those of the last save that was asked for."""
+        with self._lock:
+            known, specs = self._specs
+        return specs if known == digest else None
 
     def drain(self) -> None:
         """Waits until every save that was announced has its outcome, as long as the deadlines allow."""
@@ -333,18 +343,22 @@ class AgentRuntime:
     # -------------------------------------------------------------------------------------------------- lane's thread
 
     def _write_share(self, effect: effects.WriteShare) -> None:
+        ticket, workers = self._saves[effect.ordinal], len(effect.own_bytes)
         try:
-            shard = self._staged_shard(effect)
+            shares = plan(ticket.request.specs, effect.own_bytes, effect.splits, effect.weights)
+            shard = self._staged_shard(effect, ticket, shares[effect.share])
         except Exception as error:  # noqa: BLE001  # whatever it is, the other workers must hear of it
             self._loop.post(events.ShareFailed(effect.round, effect.share, cause_of(error, self._me.worker)))
         else:
-            self._loop.post(events.ShareWritten(effect.round, effect.share, shard))
+            check = None
+            if effect.share == self._me.worker and ticket.snapshot is not None:
+                check = self._checker.check(ticket.snapshot, shares, workers, effect.round)
+            self._loop.post(events.ShareWritten(effect.round, effect.share, shard, check))
 
-    def _staged_shard(self, effect: effects.WriteShare) -> Shard:
-        ticket = self._saves[effect.ordinal]
+    def _staged_shard(self, effect: effects.WriteShare, ticket: SaveTicket, share: Share) -> Shard:
         me = self._me
         name = staged_name(me, effect.round, effect.share)
-        shard = self._staged_share(effect, ticket, name)
+        shard = self._staged_share(effect, ticket, share, name)
         if ticket.state is None or effect.share != me.worker:
             return shard
         world_size = len(effect.own_bytes)
@@ -356,11 +370,10 @@ class AgentRuntime:
             raise
         return replace(shard, state=state)
 
-    def _staged_share(self, effect: effects.WriteShare, ticket: SaveTicket, name: str) -> Shard:
+    def _staged_share(self, effect: effects.WriteShare, ticket: SaveTicket, share: Share, name: str) -> Shard:
         assert ticket.snapshot is not None, "a share is written after the capture"
         worker = self._me.worker
         own = effect.share == worker
-        share = plan(ticket.request.specs, effect.own_bytes, effect.splits, effect.weights)[effect.share]
         payloads = ticket.snapshot.payloads(share.pieces, own=own)
         checkpoint = ticket.request.name
         unchanged = self._unchanged if own else None  # what is written for another comes in other pieces each time

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from distckpt.commit.committer import Committer
@@ -17,7 +17,7 @@ from distckpt.journal.leases import LeaseWatch
 from distckpt.journal.liveness import BEAT_S, Pulse, claim
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
-from distckpt.model import CHIEF
+from distckpt.model import CHIEF, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.messages import CoordinatorEnvelope
@@ -55,7 +55,9 @@ def begin_generation(storage: PosixStorage, options: Options, world: tuple[str, 
 
 @dataclass(slots=True)
 class ChiefSide:
-    """Hosts the coordinator for `world_size` workers. `deliver` takes what it says to the chief's own agent."""
+    """Hosts the coordinator for `world_size` workers. `deliver` takes what it says to the chief's own agent;
+    `specs_of` is that one's, too.
+    """
 
     storage: PosixStorage
     journal: Journal
@@ -66,6 +68,7 @@ class ChiefSide:
     preservation: Preservation = NO_PRESERVATION
     clock: Callable[[], float] = time.time
     deliver: Callable[[CoordinatorEnvelope], None] = lambda _: None  # until it has joined, nothing is said to it
+    specs_of: Callable[[str], Sequence[TensorSpec] | None] = lambda _: None  # nor has it asked for a save
     observer: Observer | None = None
     coordinator: CoordinatorRuntime = field(init=False)
     _server: CoordinatorServer | None = None
@@ -92,6 +95,7 @@ class ChiefSide:
             self.options.deadlines,
             state.live,
             set_aside=[each.checkpoint.name for each in state.quarantined],
+            cross_check=self.options.cross_check,
         )
         committer = Committer(
             self.storage,
@@ -104,7 +108,15 @@ class ChiefSide:
             preservation=self.preservation,
         )
         self.coordinator = CoordinatorRuntime(
-            machine, committer, self.storage, self.job, state.generation, self._send, self.world_size, self.observer
+            machine,
+            committer,
+            self.storage,
+            self.job,
+            state.generation,
+            self._send,
+            self.world_size,
+            self._specs_of,
+            self.observer,
         )
         if self.observer is not None:
             directory = str(self.storage.directory)
@@ -148,6 +160,9 @@ class ChiefSide:
             self.deliver(envelope)
         elif self._server is not None:
             self._server.send(envelope)
+
+    def _specs_of(self, digest: str) -> Sequence[TensorSpec] | None:
+        return self.specs_of(digest)
 
     def _beat(self) -> None:
         """Shows that this chief is alive until it closes, or finds that it has been fenced."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from distckpt.commit.committer import Committer
 from distckpt.errors import DistckptError, FatalError, Fenced, OutcomeUnknown, cause_of
-from distckpt.model import CHIEF
+from distckpt.model import CHIEF, TensorSpec
 from distckpt.protocol import effects, events
 from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, Wish, WishOver
@@ -30,8 +30,8 @@ _PROBE_BYTES_MAX = 1 << 16
 
 
 class CoordinatorRuntime:
-    """Runs `machine`. `send` delivers to the agent that the envelope names, without waiting. `observer` is shown all
-    that passes.
+    """Runs `machine`. `send` delivers to the agent that the envelope names, without waiting. `specs_of` gives the
+    tensors that a save must have, by their digest, where the chief knows them. `observer` is shown all that passes.
 
     `last_commit` is what was committed last, None before the first.
     """
@@ -45,6 +45,7 @@ class CoordinatorRuntime:
         generation: int,
         send: Callable[[CoordinatorEnvelope], None],
         world_size: int,
+        specs_of: Callable[[str], Iterable[TensorSpec] | None],
         observer: Observer | None = None,
     ) -> None:
         self._machine = machine
@@ -54,6 +55,7 @@ class CoordinatorRuntime:
         self._generation = generation
         self._send = send
         self._world_size = world_size
+        self._specs_of = specs_of
         self._job = job
         self._commits = Lane("commit")
         self._probes = Lane("probe")
@@ -154,7 +156,7 @@ class CoordinatorRuntime:
 
     def _commit(self, effect: effects.Commit) -> None:
         try:
-            checkpoint, retired, preserved = self._committer.commit(effect)
+            checkpoint, retired, preserved = self._committer.commit(effect, self._specs_of(effect.digest))
         except Exception as error:  # noqa: BLE001  # whatever it is, the round must have an outcome
             fatal = isinstance(error, (FatalError, OutcomeUnknown))
             self._loop.post(events.CommitFailed(effect.round, cause_of(error, CHIEF), fatal))

@@ -159,7 +159,7 @@ class _Opening:
         self.stack.callback(chief.close)
         me = Sender(job, journal.state.generation, CHIEF, uuid4().hex)
         agent = self._agent(storage, me, "this process", chief.coordinator.received)
-        chief.deliver = agent.heard
+        chief.deliver, chief.specs_of = agent.heard, agent.specs_of
         key = chief.serve(*listen_address(self.place, self.options))
         if self.place.world_size > 1:
             tell_key(self.board, key)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from distckpt.model import (
     Cause,
+    Check,
     Checkpoint,
     DataFile,
     Entry,
@@ -22,6 +23,7 @@ from distckpt.model import (
     Shard,
     Split,
     StagedState,
+    Sum,
     TensorSpec,
 )
 from distckpt.protocol import messages as m
@@ -85,6 +87,8 @@ frozen = st.none() | st.builds(DataFile, name, natural, entries, st.booleans())
 shard = st.builds(Shard, worker, name, natural, entries, state, frozen) | st.builds(
     Shard, worker, st.just(""), st.just(0), st.just(()), state, frozen
 )
+sums = st.lists(st.builds(Sum, name, natural, st.integers(0, 2**32 - 1)), max_size=3).map(tuple)
+check = st.builds(Check, natural, sums)
 stall = st.builds(m.Stall, positive, natural, st.floats(allow_nan=False, allow_infinity=False))
 activity = st.builds(m.Activity, natural, natural, natural, st.lists(stall, max_size=m.STALLS_MAX).map(tuple))
 
@@ -96,7 +100,7 @@ AGENT = {
     m.Heartbeat: st.builds(m.Heartbeat, step, activity),
     m.Announce: st.builds(m.Announce, positive, natural, name, name, natural, metrics, st.booleans()),
     m.Described: st.builds(m.Described, natural, st.lists(spec, max_size=3).map(tuple)),
-    m.Written: st.builds(m.Written, natural, natural, shard),
+    m.Written: st.builds(m.Written, natural, natural, shard, st.none() | check),
     m.NotWritten: st.builds(m.NotWritten, natural, natural, cause),
     m.Failed: st.builds(m.Failed, natural, natural, cause),
     m.RestoreRequest: st.builds(m.RestoreRequest, positive, name),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from distckpt.bundle.payload import Payload
 from distckpt.model import Extent, Piece, Place, TensorSpec
 from distckpt.options import Options
+from distckpt.protocol.cross_check import CrossCheck
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.plan import specs_digest
 from distckpt.protocol.retention import KeepLatest, Policy
@@ -156,10 +157,13 @@ class Job:
         policy: Policy | None = None,
         directories: list[Path] | None = None,
         observer: Observer | None = None,
+        cross_check: CrossCheck = "warn",
         link_unchanged: bool = False,
     ) -> list[Worker]:
         """All workers' sessions, open; raises the first error of a constructor."""
-        begun = self.begin(count, job, deadlines, policy, directories, observer, link_unchanged=link_unchanged)
+        begun = self.begin(
+            count, job, deadlines, policy, directories, observer, cross_check, link_unchanged=link_unchanged
+        )
         return [future.result(60) for future in begun]
 
     def begin(
@@ -170,12 +174,13 @@ class Job:
         policy: Policy | None = None,
         directories: list[Path] | None = None,
         observer: Observer | None = None,
+        cross_check: CrossCheck = "warn",
         *,
         link_unchanged: bool = False,
     ) -> list[Future[Worker]]:
         board = MemoryBoard()
         addresses = tuple("127.0.0.1:0" for _ in range(count))
-        options = Options(deadlines=deadlines, job=job, link_unchanged=link_unchanged)
+        options = Options(deadlines=deadlines, job=job, cross_check=cross_check, link_unchanged=link_unchanged)
 
         def open_worker(index: int) -> Worker:
             commits: list[str] = []

@@ -170,14 +170,34 @@ class Described(_message.Message):
     def __init__(self, round: _Optional[int] = ..., specs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ...) -> None: ...
 
 class Written(_message.Message):
-    __slots__ = ("round", "shard", "share")
+    __slots__ = ("round", "shard", "share", "check")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     round: int
     shard: Shard
     share: int
-    def __init__(self, round: _Optional[int] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., share: _Optional[int] = ...) -> None: ...
+    check: Check
+    def __init__(self, round: _Optional[int] = ..., shard: _Optional[_Union[Shard, _Mapping]] = ..., share: _Optional[int] = ..., check: _Optional[_Union[Check, _Mapping]] = ...) -> None: ...
+
+class Check(_message.Message):
+    __slots__ = ("share", "sums")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    share: int
+    sums: _containers.RepeatedCompositeFieldContainer[Sum]
+    def __init__(self, share: _Optional[int] = ..., sums: _Optional[_Iterable[_Union[Sum, _Mapping]]] = ...) -> None: ...
+
+class Sum(_message.Message):
+    __slots__ = ("name", "start", "crc32c")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    start: int
+    crc32c: int
+    def __init__(self, name: _Optional[str] = ..., start: _Optional[int] = ..., crc32c: _Optional[int] = ...) -> None: ...
 
 class NotWritten(_message.Message):
     __slots__ = ("round", "share", "cause")

@@ -36,7 +36,10 @@ TOOL = -1
 
 
 class Stage:
-    """`log`: what happened, in words. `outcomes[worker]`: of its requests, in order. `pending`: what is to be done."""
+    """`log`: what happened, in words; `logged`: what the coordinator logs.
+
+    `outcomes[worker]`: of its requests, in order. `pending`: what is to be done.
+    """
 
     def __init__(self, workers: int = 2, checkpoints: Sequence[Checkpoint] = (), set_aside: Sequence[str] = ()) -> None:
         self.now = 0.0
@@ -49,6 +52,7 @@ class Stage:
         self.writes: dict[int, list[effects.WriteShare]] = {w: [] for w in range(workers)}
         self.verifies: dict[int, effects.VerifyPart] = {}
         self.takeovers: dict[int, int] = {}
+        self.logged: list[str] = []
         self.commits: list[effects.Commit] = []
         self.quarantines: list[effects.Quarantine] = []
         self.discarded: list[str] = []
@@ -285,6 +289,8 @@ class Stage:
                 self._queue.append(lambda: self._coordinator(result))
             case effects.WishAnswered(answer=answer):
                 self.wishes.append(answer)
+            case effects.Log(_, text):
+                self.logged.append(text)
             case effects.Commit():
                 self.commits.append(effect)
             case effects.Quarantine():

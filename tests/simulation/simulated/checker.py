@@ -13,7 +13,7 @@ from distckpt.journal.codec import decode_entry
 from distckpt.journal.names import slot_key
 from distckpt.journal.records import CommitRecord, GenerationRecord, QuarantineRecord, RetireRecord
 from distckpt.journal.state import JournalState, apply
-from distckpt.model import Checkpoint
+from distckpt.model import Cause, Checkpoint
 from distckpt.protocol.messages import RestoreDecided, Wish, WishOver
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Checker:
         self.wishes: dict[tuple[str, int], tuple[float, Wish]] = {}
         """Those that have no outcome yet, with the time they came."""
         self.last_wish: WishOver | None = None
+        self.flipped: frozenset[str] = frozenset()
+        """The tensors of which some worker's memory has lost a bit."""
+        self.found: set[str] = set()
+        """Of those, the ones that a save was refused for."""
         self.takeovers: dict[int, int] = {}
         """The generations that a survivor began, with those in which it had captured what it commits."""
 
@@ -87,6 +91,12 @@ class Checker:
         mine = process.me.generation
         self.require(mine in (checkpoint.generation, heir), f"I3: {process} was told of {checkpoint}, of another start")
         self._acknowledged.append((checkpoint.name, checkpoint.step, checkpoint.generation))
+
+    def refused(self, process: Process, cause: Cause) -> None:
+        """No false alarm: a save is refused for a bit that was flipped, and its tensor is named."""
+        named = {tensor for tensor in self.flipped if tensor in cause.message}
+        self.require(named, f"{process} was told {cause.message}")
+        self.found |= named
 
     def restored(self, process: Process, decision: RestoreDecided) -> None:
         key = (process.me.generation, decision.round)

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simulated.model import SPECS
+
 from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
 from distckpt.errors import DistckptError, FatalError, Fenced, ObjectMissing, OutcomeUnknown, cause_of
@@ -60,7 +62,9 @@ class Chief:
         )
         size = world.faults.world_size
         live, set_aside = journal.state.live, [each.checkpoint.name for each in journal.state.quarantined]
-        self.coordinator = Coordinator(world.job, generation, size, world.deadlines, live, set_aside=set_aside)
+        self.coordinator = Coordinator(
+            world.job, generation, size, world.deadlines, live, set_aside=set_aside, cross_check="refuse"
+        )
         world.network.chiefs[generation] = process
         process.begin(generation)
         world.begun(process, generation)
@@ -133,7 +137,7 @@ class Chief:
     def _commit(self, effect: effects.Commit) -> None:
         assert self._committer is not None
         try:
-            checkpoint, retired, preserved = self._committer.commit(effect)
+            checkpoint, retired, preserved = self._committer.commit(effect, SPECS)
         except DistckptError as error:
             fatal = isinstance(error, FatalError | OutcomeUnknown)
             self._world.tell(f"{self._process} commit of round {effect.round}: {type(error).__name__}: {error}")

@@ -28,7 +28,7 @@ class Faults:
     """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. `full`:
     when the disk fills up, and for how long. `jumps`: when the machines' clocks jump, and how far. `wishes`: when
     someone has one (a save that no worker foresaw). `restart_s`: the launcher takes up to so long to start the job
-    again. The rest are rates.
+    again. The rest are rates; `flipped`, a bit of a worker's memory before it writes, is never drawn.
     """
 
     world_size: int
@@ -56,6 +56,7 @@ class Faults:
     refused: float = 0.0
     unclear: float = 0.0
     corrupt: float = 0.0
+    flipped: float = 0.0
 
     def healed(self) -> Faults:
         """The same job without faults."""

@@ -5,10 +5,13 @@ Every row of every tensor is that tag, so that a checkpoint put together from tw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.reader import BundleReader
 from distckpt.errors import CorruptCheckpoint, StorageError
-from distckpt.model import Entry, Extent, Piece, Shard, Share, TensorSpec
+from distckpt.model import Check, Entry, Extent, Piece, Shard, Share, Sum, TensorSpec
+from distckpt.protocol.cross_check import watched
 from distckpt.protocol.plan import specs_digest
 from distckpt.storage.interface import Storage
 
@@ -29,14 +32,43 @@ def own_bytes(worker: int) -> int:
     return ROW_BYTES if worker == 0 else 0
 
 
+def held(tag: Tag, piece: Piece, worker: int, flipped: frozenset[str]) -> bytes:
+    """What the worker's memory holds of a piece; bits of each of the tensors `flipped`, not the same on any two
+    workers, are not as they were captured.
+    """
+    data = bytearray(f"{tag[0]:08d}{tag[1]:08d}".encode() * (piece.size_bytes // ROW_BYTES))
+    if piece.tensor in flipped:
+        data[-1] ^= worker + 1
+    return bytes(data)
+
+
+def check(tag: Tag, shares: Sequence[Share], worker: int, workers: int, flipped: frozenset[str]) -> Check | None:
+    """What `worker` finds in its memory of the share after its own."""
+    if workers == 1:
+        return None
+    share = watched(worker, workers, 0, 1)
+    starts = (0 if piece.rows is None else piece.rows.start for piece in shares[share].pieces)
+    sums = (
+        Sum(piece.tensor, start, crc32c(held(tag, piece, worker, flipped)))
+        for piece, start in zip(shares[share].pieces, starts, strict=True)
+    )
+    return Check(share, tuple(sums))
+
+
 def stage_share(
-    storage: Storage, name: str, tag: Tag, share: Share, *, own: bool, generation: int | None = None
+    storage: Storage,
+    name: str,
+    tag: Tag,
+    share: Share,
+    *,
+    own: bool,
+    generation: int | None = None,
+    flipped: frozenset[str] = frozenset(),
 ) -> Shard:
     """Writes a share and, where `own`, what only the chief writes; `tag` is the snapshot's. Raises StorageError.
 
     `generation`: whose staging it goes to, where it is not the tag's.
     """
-    row = f"{tag[0]:08d}{tag[1]:08d}".encode()
     pieces = [*share.pieces, Piece(OWN, ROW_BYTES)] if own else list(share.pieces)
     if not pieces:
         return Shard(share.worker, "", 0, ())
@@ -45,7 +77,7 @@ def stage_share(
     offset = 0
     try:
         for piece in pieces:
-            data = row * (piece.size_bytes // ROW_BYTES)
+            data = held(tag, piece, share.worker, flipped)
             file.write_at(offset, data)
             shape = (_ROWS.get(piece.tensor, 1), ROW_BYTES)
             part = None if piece.rows is None else (piece.rows, Extent(0, ROW_BYTES))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from simulated.chief import Chief
 from simulated.disk import Crash, Disk
-from simulated.model import DIGEST, SPECS, Tag, own_bytes, read_tag, stage_share
+from simulated.model import DIGEST, SPECS, Tag, check, own_bytes, read_tag, stage_share
 from simulated.takeover import look, take_over
 from simulated.training import Training
 
@@ -47,6 +47,7 @@ class Process:
         self.snapshots: dict[int, Tag] = {}
         self._tick_at = float("inf")
         self._wishes = 0
+        self._flipped: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.incarnation}(worker {self.worker}, generation {self.me.generation})"
@@ -207,16 +208,28 @@ class Process:
         self.handle(events.Captured(ordinal))
 
     def _write(self, effect: effects.WriteShare) -> None:
-        share = plan(SPECS, effect.own_bytes, effect.splits, effect.weights)[effect.share]
+        shares = plan(SPECS, effect.own_bytes, effect.splits, effect.weights)
+        share, tag = shares[effect.share], self.snapshots[effect.ordinal]
+        self._maybe_flip()
         name = f"{effect.round:08d}-{effect.share}-{self.incarnation}"
         try:
             if self.world.rng.random() < self.world.faults.write_failed:
                 raise StorageNoSpace("simulated: no space left")
-            shard = stage_share(self.disk, name, self.snapshots[effect.ordinal], share, own=effect.share == 0)
+            own = effect.share == 0
+            shard = stage_share(self.disk, name, tag, share, own=own, flipped=self._flipped)
         except StorageError as error:
             self.handle(events.ShareFailed(effect.round, effect.share, cause_of(error, self.worker)))
         else:
-            self.handle(events.ShareWritten(effect.round, effect.share, shard))
+            first = effect.share == self.worker
+            found = check(tag, shares, self.worker, len(effect.own_bytes), self._flipped) if first else None
+            self.handle(events.ShareWritten(effect.round, effect.share, shard, found))
+
+    def _maybe_flip(self) -> None:
+        """A bit of this process's memory is not what it was, from now on."""
+        if self.world.faults.flipped and self.world.rng.random() < self.world.faults.flipped:
+            self._flipped |= {self.world.rng.choice(SPECS).name}
+            self.world.checker.flipped |= self._flipped
+            self.world.tell(f"{self} has a flipped bit in each of {sorted(self._flipped)}")
 
     def _discard(self, handles: tuple[str, ...]) -> None:
         for handle in handles:

@@ -116,6 +116,8 @@ class Training:
         self._over(ordinal)
         self._world.tell(f"{self._process} save {ordinal} of step {self.step}: {_shown(result)}")
         if isinstance(result, Cause):
+            if result.kind == "ReplicasDiffer":
+                self._world.checker.refused(self._process, result)
             self._failed(result, self._train)
             return
         self._failures = 0
