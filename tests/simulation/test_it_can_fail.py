@@ -48,6 +48,7 @@ def test_shards_of_another_round_are_caught(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_workers_at_different_steps_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SaveRound, "_check_same_step", lambda *_: None)
+    monkeypatch.setattr(SaveRound, "_compare", lambda *_: [])  # their values differ: that is caught before
     assert "I1" in violation()
 
 
@@ -101,7 +102,8 @@ def test_a_share_that_counts_before_all_its_parts_are_in_is_caught(monkeypatch: 
     settled = property(lambda self: all(map(self.is_settled, range(self.workers))))
     monkeypatch.setattr(Shares, "is_complete", settled)
     monkeypatch.setattr(Shares, "chosen", lambda self: dict(self.shards))
-    assert "its slices" in violation(write_slow=0.5, world_size=3)
+    found = violation(write_slow=0.5, world_size=3)
+    assert "its slices" in found or "it is missing" in found
 
 
 def test_a_survivor_that_believes_that_another_commits_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
