@@ -30,6 +30,7 @@ from distckpt.protocol.messages import Committed
 from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, Sparing, policy_from
 from distckpt.report import SaveReport
 from distckpt.runtime.naming import name_prefix
+from distckpt.runtime.salvage import Keeper
 from distckpt.runtime.session import OnCommit, Session, close_when_forgotten, open_session
 from distckpt.runtime.temporary import Readers, shared_directory
 from distckpt.runtime.tenancy import Follower, Tenancy
@@ -110,6 +111,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._source = Source(checkpoint, place, fetching=remote) if self._is_eager else SessionSource(checkpoint)
         self._worker_state = None if worker_state is None else WorkerState(worker_state, place)
         self._options = options or Options()
+        self._keeper = Keeper(self._source, self._worker_state, place, self._options.snapshot_every, self._name_prefix)
         self._calling: Future[None] | None = None
         self._step_file = StepFile(os.environ)
         self._shared = shared_directory(os.fspath(directory), place)
@@ -196,7 +198,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         ticket = self._in_flight
         if ticket is not None and ticket.outcome.error is not None:
             self.wait()
-        agreed = self._session.agent.step_ended(step)
+        agreed = self._keeper.step_ended(self._session.agent, step, metrics)
         self._step_file.step(step)
         if agreed is None and not self._schedule.due(step):
             self._triggers.step_ended(self)

@@ -30,6 +30,10 @@ class Options:
       there.
     - `metrics`: "host:port" where the chief serves metrics for Prometheus; ":port" is for this machine alone.
     - `tensorboard`: a directory, or a writer of `tf.summary.create_file_writer`, for the chief's scalars.
+    - `snapshot_every`: K: a snapshot of every K-th step's end is kept in memory, by reference; when a worker dies the
+      others commit the newest that they all have, so that a crash costs at most K steps, even when the last save was
+      long ago. All workers must call `step_end`, at the same steps. Default: nothing is kept. In a job of one worker,
+      which nobody would survive, nothing is kept either.
     - `changed_world`: what a restore does with `worker_state` that another number of workers saved. "error": it raises
       ConfigurationError before anything is restored. "drop": every worker keeps the state that it has. "spread": worker
       i takes that of the old worker i, or where there are more workers now, of i modulo their old number.
@@ -48,6 +52,7 @@ class Options:
     dashboard: bool | str = False
     metrics: str | None = None
     tensorboard: Any = None
+    snapshot_every: int | None = None
     changed_world: ChangedWorld = "error"
     link_unchanged: bool = False
     cross_check: CrossCheck = "warn"
@@ -57,6 +62,9 @@ class Options:
             parse_address(self.metrics, "metrics")
         if isinstance(self.dashboard, str):
             parse_address(self.dashboard, "dashboard")
+        every = self.snapshot_every
+        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+            raise ConfigurationError(f"Options(snapshot_every={every!r}): a positive number of steps, or None")
         _check_choice("changed_world", self.changed_world, get_args(ChangedWorld))
         _check_choice("cross_check", self.cross_check, get_args(CrossCheck))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
 from distckpt.commit.removal import Leased
-from distckpt.errors import DistckptError, OutcomeUnknown
+from distckpt.errors import DistckptError, OutcomeUnknown, SaveAborted
 from distckpt.journal.log import Journal
 from distckpt.journal.records import Process
 from distckpt.journal.state import JournalState
@@ -38,18 +38,23 @@ class Succession:
     leased: Leased
     clock: Callable[[], float]
 
-    def begin(self, process: Process) -> Journal | None:
-        """The journal, as the writer of the next generation; None where another has begun. Raises as Journal.begin."""
+    def begin(self, process: Process, newer_than: int | None = None) -> Journal | None:
+        """The journal, as the writer of the next generation; None where another has begun. Raises as Journal.begin, and
+        SaveAborted where the last commit is of step `newer_than` or a later one: that is all that there is to save.
+        """
+
+        def admit(state: JournalState) -> None:
+            if state.generation != self.generation:
+                raise _OutrunError
+            if newer_than is not None and state.live and state.live[-1].step >= newer_than:
+                raise SaveAborted(f"step {newer_than} is not salvaged: {state.live[-1].name} is committed already")
+
         journal = Journal.open(self.storage)
         try:
-            journal.begin(job=self.job, process=process, world=(), timestamp=self.clock(), admit=self._admit)
+            journal.begin(job=self.job, process=process, world=(), timestamp=self.clock(), admit=admit)
         except _OutrunError:
             return None
         return journal
-
-    def _admit(self, state: JournalState) -> None:
-        if state.generation != self.generation:
-            raise _OutrunError
 
     def commit(self, journal: Journal, save: Save, write: Callable[[int], Shard]) -> Checkpoint:
         """Commits `save`, unless the chief had done so before it was gone. `write` stages all of it, as one shard, for

@@ -21,6 +21,7 @@ from distckpt.model import CHIEF, Cause
 from distckpt.protocol import events, messages
 from distckpt.protocol.agent_ceiling import Ceilings
 from distckpt.protocol.agent_restore import Restoring
+from distckpt.protocol.agent_salvage import Keeping
 from distckpt.protocol.agent_save import Saving
 from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.effects import AgentEffect, Stopped, TakeOver
@@ -62,6 +63,7 @@ class Agent:
         # The coordinator gives up first, with the better reason; it is given the time to say so.
         self._restoring = Restoring(self._outbox, deadlines.restore_s + deadlines.silence_s)
         self._ceilings = Ceilings(self._outbox, deadlines)
+        self._keeping = Keeping(self._outbox, deadlines)
         self._takeover: Takeover | None = None
         self._end_cause = _CLOSED
         self._last_ordinal = 0
@@ -88,12 +90,17 @@ class Agent:
         for side in self._waiting:
             if side.current is not None:
                 waits += (side.current.give_up_at, self._unreachable_at(side.current.asked_at))
+        waits += self._keeping.waits
+        if self._may_salvage_alone:
+            waits.append(self._unreachable_at(self._started_at))
         return min(waits if self._takeover is None else (*waits, self._takeover.deadline))
 
     def handle(self, event: AgentEvent, now: float) -> list[AgentEffect]:
         """What follows from `event` at `now` (seconds, never going back)."""
         effects = self._outbox.begin(now)
         self._EVENTS[type(event)](self, event)
+        busy = self._saving.current is not None
+        self._keeping.settle(busy=busy, ended=self.standing is not Standing.JOINED)
         return effects
 
     # ------------------------------------------------------------------------------------------------------------ time
@@ -126,6 +133,8 @@ class Agent:
         if self._takeover is not None:
             self._takeover.tick()
             self._settle_takeover()
+        if self._may_salvage_alone and now >= self._unreachable_at(self._started_at):
+            self._keeping.salvage_alone()
         for side in self._waiting:
             current = side.current
             if current is not None and now >= self._unreachable_at(current.asked_at):
@@ -140,6 +149,12 @@ class Agent:
     def _waiting(self) -> tuple[Saving | Restoring, ...]:
         """Those whose outcome the coordinator owes."""
         return (self._saving, self._restoring) if self._takeover is None else (self._restoring,)
+
+    @property
+    def _may_salvage_alone(self) -> bool:
+        """Should the coordinator be gone, this worker has what it can commit without it."""
+        free = self._saving.current is None and self._takeover is None
+        return free and self._keeping.may_salvage_alone and self._me.worker != CHIEF
 
     def _take_over(self, why: Cause) -> bool:
         """Whether the save whose coordinator is lost may be committed without it: then that is under way."""
@@ -192,7 +207,7 @@ class Agent:
 
     def _beat(self) -> None:
         self._beat_at = self._outbox.now + self._deadlines.heartbeat_s
-        self._outbox.tell(Heartbeat(self._step))
+        self._outbox.tell(Heartbeat(self._step, kept=self._keeping.steps, parting=self._keeping.is_parting))
 
     def _repeat(self) -> None:
         self._repeat_at = self._outbox.now + self._deadlines.resend_s
@@ -209,6 +224,7 @@ class Agent:
             return  # its generation is sealed, whatever it says
         self._takeover = None
         self._heard_at = self._outbox.now
+        self._keeping.coordinator_lives()
         self._disconnected_at = None
         self._MESSAGES[type(event.envelope.message)](self, event.envelope.message)
 
@@ -226,8 +242,16 @@ class Agent:
     def _ended_by(self, message: messages.Rejected | messages.FencedOff) -> None:
         self._end(message.cause)
 
-    def _alive(self, _: messages.Alive) -> None:
-        """That it was heard of is all there is to it."""
+    def _alive(self, message: messages.Alive) -> None:
+        self._keeping.may_go |= message.may_go
+
+    def _salvage(self, message: messages.Salvage) -> None:
+        if self._saving.current is None:
+            self._keeping.salvage(message.step)
+
+    def _committed(self, message: messages.Committed) -> None:
+        self._saving.commit(message)
+        self._keeping.release_until(message.checkpoint.step)
 
     def _abort(self, message: messages.Aborted) -> None:
         self._saving.abort(message)
@@ -244,12 +268,19 @@ class Agent:
 
     def _progress(self, event: events.Progress) -> None:
         self._step = event.step
+        self._keeping.progress(event.step)
+
+    def _part(self, _: events.Parting) -> None:
+        self._keeping.part()
+        if self.standing is Standing.JOINED and self._keeping.steps:
+            self._beat()
 
     def _ask(self, event: events.SaveRequested | events.RestoreRequested) -> None:
         if event.ordinal <= self._last_ordinal:
             raise IllegalTransition(f"request {event.ordinal} comes after request {self._last_ordinal}")
         self._last_ordinal = event.ordinal
         side: Any = self._saving if isinstance(event, events.SaveRequested) else self._restoring
+        self._keeping.requested(is_save=side is self._saving)
         if self.standing is Standing.STOPPED:
             side.refuse(event, self._end_cause)
             return
@@ -286,6 +317,7 @@ class Agent:
         self._saving.give_up(self._end_cause)
         self._restoring.give_up(self._end_cause)
         self._ceilings.end(self._end_cause)
+        self._keeping.end()
         self._machine.go(Standing.STOPPED, self._end_cause.message, self._outbox.now)
         self._outbox.do(Stopped(cause))
 
@@ -298,6 +330,8 @@ class Agent:
         events.SaveRequested: _ask,
         events.RestoreRequested: _ask,
         events.SaveFailedLocally: _fail_locally,
+        events.Kept: lambda self, event: self._keeping.keep(event.step),
+        events.Parting: _part,
         events.Captured: lambda self, event: self._saving.capture(event),
         events.SpecsGiven: _specs_given,
         events.ShareWritten: lambda self, event: self._saving.share_written(event),
@@ -317,10 +351,11 @@ class Agent:
         messages.Rejected: _ended_by,
         messages.FencedOff: _ended_by,
         messages.Alive: _alive,
+        messages.Salvage: _salvage,
         messages.Aborted: _abort,
         messages.Decided: lambda self, message: self._saving.decide(message),
         messages.Describe: lambda self, message: self._saving.describe(message),
-        messages.Committed: lambda self, message: self._saving.commit(message),
+        messages.Committed: _committed,
         messages.Verify: lambda self, message: self._restoring.verify(message),
         messages.RestoreDecided: lambda self, message: self._restoring.decide(message),
         messages.Propose: lambda self, message: self._ceilings.propose(message),

@@ -35,12 +35,19 @@ _TABLE: Mapping[Stage, tuple[Stage, ...]] = {
 
 class SaveAsked(Request):
     def __init__(self, asked: SaveRequested, now: float, patience_s: float) -> None:
-        what = f"save of step {asked.step}"
+        what = f"{'salvage' if asked.salvage else 'save'} of step {asked.step}"
         super().__init__(
             Machine(f"request {asked.ordinal}, {what}", _TABLE, Stage.ASKED), asked.ordinal, what, now, patience_s
         )
         self.announce = Announce(
-            asked.ordinal, asked.step, asked.name, asked.digest, asked.own_bytes, asked.metrics, asked.captured
+            asked.ordinal,
+            asked.step,
+            asked.name,
+            asked.digest,
+            asked.own_bytes,
+            asked.metrics,
+            asked.captured,
+            asked.salvage,
         )
         self.captured = asked.captured
         self.decided: Decided | None = None
@@ -196,7 +203,7 @@ class Saving:
         if current is None:
             return
         unknown = current.stage is Stage.WRITTEN or current.orphaned
-        if not unknown:
+        if not unknown and not current.announce.salvage:  # the others' next save does not depend on it
             self._apologise(Failed(current.round, current.ordinal, cause))
         if unknown or cause.kind == "DeadlineExceeded":
             told = f"{cause.message}; the others may have committed it or not: look before you act"

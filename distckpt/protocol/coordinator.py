@@ -29,6 +29,7 @@ from distckpt.protocol.membership import NEVER, Member, Membership, Presence
 from distckpt.protocol.messages import AgentMessage, Alive, FencedOff, Join, Leave, Rejected, Sender, Welcome, Written
 from distckpt.protocol.proposal import Proposals
 from distckpt.protocol.rounds import CLOSED, Round, Rounds
+from distckpt.protocol.salvage import Salvages
 from distckpt.protocol.save_round import SaveRound
 
 
@@ -65,6 +66,7 @@ class Coordinator:
         self._rounds = Rounds(self._desk, self._members, deadlines, checkpoints, set_aside, cross_check)
         self._proposals = Proposals(self._desk, self._members, deadlines, self._has_a_round)
         self._rounds.on_save_end = self._proposals.save_ended
+        self._salvages = Salvages(self._desk, self._members, self._rounds)
         self._life = Machine(f"coordinator of generation {generation}", _TABLE, Life.OPEN)
         self._started = False
         self._handled_at = 0.0
@@ -116,6 +118,8 @@ class Coordinator:
         self._handled_at = now
         self._EVENTS[type(event)](self, event)
         self._proposals.advance()
+        if self._life.state is Life.OPEN:
+            self._salvages.advance()
         return effects
 
     # -------------------------------------------------------------------------------------------------------- messages
@@ -187,7 +191,8 @@ class Coordinator:
 
     def _heartbeat(self, member: Member, message: messages.Heartbeat) -> None:
         member.step = message.step
-        self._desk.say(member, Alive())
+        self._salvages.told(member, message.kept, is_parting=message.parting)
+        self._desk.say(member, Alive(may_go=message.parting and self._salvages.all_may_go))
 
     def _announce(self, member: Member, message: messages.Announce) -> None:
         self._rounds.announce(member, message)
@@ -220,6 +225,7 @@ class Coordinator:
 
     def _tick(self, _: events.Tick) -> None:
         for member in self._members.take_lost(self._desk.now):
+            self._salvages.lost()
             self._lost(member, "is lost")
         self._rounds.check_time()
 

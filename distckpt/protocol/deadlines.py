@@ -42,6 +42,13 @@ class Deadlines:
         return self.write_s + self.commit_s
 
     @property
+    def part_s(self) -> float:
+        """So long a worker whose training is over stays for a loss to be noticed, where it keeps what is not committed.
+        A save of that, once it has begun, has the time of any save.
+        """
+        return self.silence_s + 2 * self.disconnect_s
+
+    @property
     def save_s(self) -> float:
         """After this a worker that waits for a save's outcome of a coordinator that lives gives up waiting."""
         return self.announce_s + self.write_s + self.commit_s

@@ -159,6 +159,27 @@ class DropSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveKept:
+    """Request a save, by SaveRequested with `salvage`, of the snapshot that was kept of the end of `step`. Where the
+    training thread requests one at the same moment, that one comes alone, and the snapshot is released.
+    """
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseKept:
+    """The snapshot that was kept of the end of `step` is not needed any more."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """This worker may stop: nobody needs what it keeps, or it has waited for that long enough."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolve:
     """Save `ordinal` is over. Said once of each. A Cause is for `errors.error_from`."""
 
@@ -233,6 +254,9 @@ AgentEffect = (
     | LookAtJournal
     | TakeOver
     | DropSnapshot
+    | SaveKept
+    | ReleaseKept
+    | Parted
     | Discard
     | Resolve
     | VerifyPart

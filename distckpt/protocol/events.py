@@ -158,7 +158,7 @@ class SaveRequested:
     `ordinal` is higher than that of any earlier request, save or restore. `captured` says that the snapshot is taken
     already; if it is not (capture runs collectives, so all must have come first), the agent says Proceed when it
     may be, and Captured or SaveFailedLocally follows. `digest` is `plan.specs_digest` of the replicated tensors.
-    The next SaveRequested comes after this one's Resolve.
+    The next SaveRequested comes after this one's Resolve. `salvage`: it is the answer to SaveKept.
     """
 
     ordinal: int
@@ -168,6 +168,21 @@ class SaveRequested:
     own_bytes: int
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
     captured: bool = True
+    salvage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A snapshot of the end of `step` was taken, and is held in memory until ReleaseKept or SaveKept. All workers take
+    them at the same steps.
+    """
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """The training is over here, for whatever reason. The answer is Parted, always; Stop comes after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +307,8 @@ AgentEvent = (
     | ConnectionLost
     | Progress
     | SaveRequested
+    | Kept
+    | Parting
     | Captured
     | SaveFailedLocally
     | SpecsGiven

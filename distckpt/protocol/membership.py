@@ -51,6 +51,9 @@ class Member:
         self.heard_at = now
         self.disconnected_at: float | None = None
         self.step = -1
+        self.kept: tuple[int, ...] = ()
+        self.is_parting = False
+        self.told_at = now  # of these three
         self.doing = "joined"
         self.left: Cause | None = None
         self.answers: dict[Kind, Answer] = {}

@@ -45,6 +45,7 @@ class Stall:
 
 
 STALLS_MAX = 8
+KEPT_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,16 @@ IDLE = Activity()
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Sent every `heartbeat_s`, answered by Alive. `step`: the last that the training told of, -1 before the first."""
+    """Sent every `heartbeat_s`, answered by Alive. `step`: the last that the training told of, -1 before the first.
+
+    `kept`: the steps, oldest first, at whose end a snapshot was taken that is in memory still. `parting`: the training
+    is over here, and this worker stays only for as long as the others may need those.
+    """
 
     step: int
     activity: Activity = IDLE
+    kept: tuple[int, ...] = ()
+    parting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class Announce:
     `digest` is of the specs of the replicated tensors, the same on all workers if their models are. `own_bytes` is how
     much this worker has to write that only it has. `name` is the checkpoint's prefix below the directory. `captured`:
     the values are taken; where taking them runs collectives, that needs all workers and comes after the decision.
+    `salvage`: nobody called; it is a snapshot that was kept, because a worker is lost.
     """
 
     ordinal: int
@@ -86,6 +94,7 @@ class Announce:
     own_bytes: int
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
     captured: bool = False
+    salvage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +295,19 @@ class RestoreDecided:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The answer to a Heartbeat: the coordinator is there, also while it has nothing to say (in a long gathering)."""
+    """The answer to a Heartbeat: the coordinator is there, also while it has nothing to say (in a long gathering).
+
+    `may_go`: whoever is parting may leave: nobody needs its snapshots any more.
+    """
+
+    may_go: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """A worker is lost: announce the snapshot that was kept of the end of `step`. Repeated while it is kept."""
+
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +363,7 @@ CoordinatorMessage = (
     | Verify
     | RestoreDecided
     | Alive
+    | Salvage
     | FencedOff
     | Propose
     | Agreed

@@ -36,12 +36,14 @@ from distckpt.protocol.speeds import Speeds
 
 Round = SaveRound | RestoreRound
 
+NOT_SALVAGED = Cause("SaveAborted", "nothing of this step is to be salvaged (any more)")
 CLOSED = Cause("ManagerClosed", "the chief has closed its manager", CHIEF)
 
 
 class Rounds:
     """`current` is the open round; `checkpoints` the live ones, oldest first; `closed`: no round is opened any more.
 
+    `salvaged`: the step whose snapshots are to be committed, where a worker is lost; None when that is over.
     `on_save_end` hears the step of each save that is over, what came of it, and how many seconds it took.
     """
 
@@ -58,6 +60,7 @@ class Rounds:
         self.checkpoints = list(checkpoints)
         self._set_aside = list(set_aside)
         self.closed = False
+        self.salvaged: int | None = None
         self.join_until = 0.0
         self._desk = desk
         self._members = members
@@ -78,17 +81,36 @@ class Rounds:
         member.doing = f"announced the save of step {message.step}"
         if not self._is_welcome(member, message.ordinal, "save", subject_of(message)):
             return
+        if not message.salvage:
+            self._make_way(message)
+        elif not self._salvages(message):
+            self._desk.answer(member, "save", Aborted(0, message.ordinal, NOT_SALVAGED))
+            return
         if isinstance(self.current, SaveRound) and not self.current.may_come(member, message):
             return  # it will be repeated, and comes to the next round
         if self.current is None:
             self._numbers += 1
-            gathering = self._gathering(f"save of step {message.step}")
+            gathering = self._gathering(f"{'salvage' if message.salvage else 'save'} of step {message.step}")
             self.current = SaveRound(
                 self._numbers, message, gathering, self._deadlines, self._speeds, self._cross_check
             )
         current = self.current
         if isinstance(current, SaveRound):
             self._advance(lambda: current.announce(member, message, self._desk.now))
+
+    def _salvages(self, message: Announce) -> bool:
+        """Whether `message`, an announcement of what was kept, is of what is to be salvaged."""
+        if isinstance(self.current, SaveRound):
+            return subject_of(message) in self.current.subjects
+        return message.step == self.salvaged
+
+    def _make_way(self, message: Announce) -> None:
+        """A save that the training asks for does not wait for others to come to a salvage."""
+        current = self.current
+        if not isinstance(current, SaveRound) or not (current.is_salvage and current.is_gathering):
+            return
+        if subject_of(message) not in current.subjects:
+            self.abort(Cause("SaveAborted", f"{current.gathering.what}: the training goes on, and saves"))
 
     def restore(self, member: Member, message: RestoreRequest) -> None:
         member.doing = f"asked to restore {message.selector}"
@@ -307,6 +329,7 @@ class Rounds:
         for worker, answer in answers.items():
             self._desk.answer(current.gathering.parties[worker], current.kind, answer)
         if isinstance(current, SaveRound):
+            self.salvaged = None
             result = next(_result(answer) for answer in answers.values())
             self.on_save_end(current.step, result, self._desk.now - current.gathering.opened_at)
 

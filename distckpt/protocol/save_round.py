@@ -60,6 +60,7 @@ class SaveRound:
         self.number = number
         self.step = first.step
         self.name = first.name
+        self.is_salvage = first.salvage
         self.gathering = gathering
         self.machine = Machine(f"save round {number}", _TABLE, SaveState.GATHERING)
         self.shares = Shares(gathering.members.world_size, gathering.opened_at)

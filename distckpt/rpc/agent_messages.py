@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from distckpt.protocol.messages import (
     IDLE,
+    KEPT_MAX,
     STALLS_MAX,
     Activity,
     Announce,
@@ -51,12 +52,17 @@ def _join_from(message: pb.Join) -> Join:
 
 def _heartbeat_to(heartbeat: Heartbeat) -> pb.Heartbeat:
     activity = None if heartbeat.activity == IDLE else _activity_to(heartbeat.activity)
-    return pb.Heartbeat(step=heartbeat.step, activity=activity)
+    return pb.Heartbeat(step=heartbeat.step, activity=activity, kept=heartbeat.kept, parting=heartbeat.parting)
 
 
 def _heartbeat_from(message: pb.Heartbeat) -> Heartbeat:
     activity = _activity_from(message.activity) if message.HasField("activity") else IDLE
-    return Heartbeat(step=checks.count(message.step, "heartbeat.step", least=-1), activity=activity)
+    return Heartbeat(
+        step=checks.count(message.step, "heartbeat.step", least=-1),
+        activity=activity,
+        kept=tuple(checks.count(step, "heartbeat.kept") for step in message.kept[:KEPT_MAX]),
+        parting=message.parting,
+    )
 
 
 def _activity_to(activity: Activity) -> pb.Activity:
@@ -94,6 +100,7 @@ def _announce_to(announce: Announce) -> pb.Announce:
         own_bytes=announce.own_bytes,
         metrics=dict(announce.metrics),
         captured=announce.captured,
+        salvage=announce.salvage,
     )
 
 
@@ -106,6 +113,7 @@ def _announce_from(message: pb.Announce) -> Announce:
         own_bytes=checks.count(message.own_bytes, "announce.own_bytes"),
         metrics=checks.metrics(message.metrics, "announce.metrics"),
         captured=message.captured,
+        salvage=message.salvage,
     )
 
 

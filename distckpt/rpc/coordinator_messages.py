@@ -18,6 +18,7 @@ from distckpt.protocol.messages import (
     Propose,
     Rejected,
     RestoreDecided,
+    Salvage,
     Verify,
     Welcome,
     WishOver,
@@ -166,12 +167,20 @@ def _restore_decided_from(message: pb.RestoreDecided) -> RestoreDecided:
     )
 
 
-def _alive_to(_: Alive) -> pb.Alive:
-    return pb.Alive()
+def _alive_to(alive: Alive) -> pb.Alive:
+    return pb.Alive(may_go=alive.may_go)
 
 
-def _alive_from(_: pb.Alive) -> Alive:
-    return Alive()
+def _alive_from(message: pb.Alive) -> Alive:
+    return Alive(may_go=message.may_go)
+
+
+def _salvage_to(salvage: Salvage) -> pb.Salvage:
+    return pb.Salvage(step=salvage.step)
+
+
+def _salvage_from(message: pb.Salvage) -> Salvage:
+    return Salvage(checks.count(message.step, "salvage.step"))
 
 
 def _fenced_off_to(fenced: FencedOff) -> pb.FencedOff:
@@ -244,6 +253,7 @@ KINDS = (
     Kind("verify", Verify, _verify_to, _verify_from),
     Kind("restore_decided", RestoreDecided, _restore_decided_to, _restore_decided_from),
     Kind("alive", Alive, _alive_to, _alive_from),
+    Kind("salvage", Salvage, _salvage_to, _salvage_from),
     Kind("fenced_off", FencedOff, _fenced_off_to, _fenced_off_from),
     Kind("propose", Propose, _propose_to, _propose_from),
     Kind("agreed", Agreed, _agreed_to, _agreed_from),

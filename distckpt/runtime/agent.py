@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, verify_states
-from distckpt.errors import DistckptError, FatalError, ManagerClosed, cause_of, error_from
+from distckpt.errors import DistckptError, FatalError, ManagerClosed, OutcomeUnknown, cause_of, error_from
 from distckpt.model import NO_FILE, Cause, DataFile, Entry, Manifest, Shard, Share, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol import effects, events
@@ -41,6 +42,7 @@ from distckpt.runtime.lane import Lane
 from distckpt.runtime.loop import Loop
 from distckpt.runtime.observer import Observer, Tapped
 from distckpt.runtime.pace import Following, Pace
+from distckpt.runtime.salvage import KeptSnapshot, KeptSnapshots
 from distckpt.runtime.staging import discard_all
 from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
@@ -93,6 +95,10 @@ class AgentRuntime:
         self._pace = Pace(options.deadlines.held_s + PATIENCE_S, observed=observer is not None)
         self._stopped: DistckptError | None = None
         self.welcome: Ticket[Welcome] = Ticket(0, "joining the job", options.deadlines.join_s + PATIENCE_S)
+        self._snapshot_every = options.snapshot_every
+        self._kept = KeptSnapshots()
+        self._salvaging: SaveTicket | None = None
+        self._parted = threading.Event()
         self._ended = threading.Event()
         self._activity = ActivityMeter()
         self._in_hand = InHand(os.environ)
@@ -137,15 +143,19 @@ class AgentRuntime:
         """Announces a save. Without a snapshot, `ticket.decided` says when all workers are there and it may be
         taken. `state` is what only this worker has.
         """
-        what = f"the save of step {request.step}"
+        with self._no_salvage():
+            return self._announce(request, snapshot, state)
+
+    def _announce(self, request: SaveRequest, snapshot: Snapshot | None, state: StateSnapshot | None) -> SaveTicket:
+        """Under the lock: requests are posted in the order of their ordinals."""
+        what = f"the {'salvage' if request.salvage else 'save'} of step {request.step}"
         deadlines = self._deadlines
         patience_s = deadlines.save_s + deadlines.takeover_s + deadlines.join_s + PATIENCE_S
-        with self._lock:
-            ordinal = self._next_ordinal()
-            self._specs = request.digest, request.specs
-            ticket = SaveTicket(request, Ticket(ordinal, what, patience_s), snapshot, state)
-            self._saves[ordinal] = ticket
-            self._in_hand.begin(what)
+        ordinal = self._next_ordinal()
+        self._specs = request.digest, request.specs
+        ticket = SaveTicket(request, Ticket(ordinal, what, patience_s), snapshot, state)
+        self._saves[ordinal] = ticket
+        self._in_hand.begin(what)
         self._loop.post(
             events.SaveRequested(
                 ordinal,
@@ -155,9 +165,33 @@ class AgentRuntime:
                 request.own_bytes,
                 request.metrics,
                 captured=snapshot is not None,
+                salvage=request.salvage,
             )
         )
         return ticket
+
+    @contextmanager
+    def _no_salvage(self) -> Iterator[None]:
+        """The lock, while no salvage is under way: the training's own save waits for one that the agent has begun."""
+        while True:
+            with self._lock:
+                salvaging = self._salvaging
+                if salvaging is None or salvaging.outcome.done():
+                    yield
+                    return
+            if not salvaging.outcome.wait():
+                raise OutcomeUnknown(f"{salvaging.outcome.what} has not ended; this is a bug in distckpt")
+
+    def keep(self, kept: KeptSnapshot) -> None:
+        """Keeps a snapshot of the end of a step for as long as the protocol wants it."""
+        with self._lock:
+            if self._stopped is not None:
+                kept.release()
+                return
+            if not self._kept.held:
+                self._in_hand.begin("what is kept of the last steps")
+            self._kept.add(kept)
+            self._loop.post(events.Kept(kept.request.step))
 
     def captured(self, ticket: SaveTicket, snapshot: Snapshot) -> None:
         """Hands in the snapshot of a save that was announced without one."""
@@ -166,9 +200,9 @@ class AgentRuntime:
 
     def refuse_save(self, error: BaseException) -> None:
         """Tells all workers that this one cannot take part in the save that they are at."""
-        with self._lock:
+        with self._no_salvage():
             ordinal = self._next_ordinal()
-        self._loop.post(events.SaveFailedLocally(ordinal, cause_of(error, self._me.worker)))
+            self._loop.post(events.SaveFailedLocally(ordinal, cause_of(error, self._me.worker)))
 
     def capture_failed(self, ticket: SaveTicket, error: BaseException) -> None:
         """Tells all workers that this one could not capture."""
@@ -186,7 +220,7 @@ class AgentRuntime:
             what = f"the decision which checkpoint to restore ({selector})"
             patience_s = self._deadlines.restore_s + self._deadlines.silence_s + self._deadlines.join_s + PATIENCE_S
             ticket = self._restores[ordinal] = RestoreTicket(Ticket(ordinal, what, patience_s))
-        self._loop.post(events.RestoreRequested(ordinal, selector))
+            self._loop.post(events.RestoreRequested(ordinal, selector))
         return ticket
 
     def loader(self, name: str) -> Loader:
@@ -207,13 +241,24 @@ class AgentRuntime:
             save.outcome.wait()
 
     def stop(self, timeout_s: float) -> None:
-        """Leaves the job. What is still outstanding is resolved with an error."""
+        """Leaves the job, once nobody needs what was kept here. What is still outstanding is resolved with an error."""
+        self._part()
         self._loop.post(events.Stop())
         self._ended.wait(timeout_s)
         self._loop.close(timeout_s)
         self._lane.close(timeout_s)
         if self._successor is not None:
             self._successor.close(timeout_s)
+
+    def _part(self) -> None:
+        """Stays for as long as the others, or the dying job, need what is kept here."""
+        if self._snapshot_every is None:
+            return
+        if self._pace.last < 0:
+            log.warning("Options(snapshot_every=%d) has kept nothing: step_end was never called", self._snapshot_every)
+        deadlines = self._deadlines
+        self._loop.post(events.Parting())
+        self._parted.wait(deadlines.part_s + deadlines.save_s + deadlines.takeover_s + PATIENCE_S)
 
     # ---------------------------------------------------------------------------------------------- from the connection
 
@@ -251,6 +296,14 @@ class AgentRuntime:
                 self._successor.perform(effect, self._saves[effect.ordinal], self._loop.post)
             case effects.DropSnapshot(ordinal):
                 self._drop_snapshot(ordinal)
+            case effects.SaveKept(step):
+                self._salvage(step)
+            case effects.ReleaseKept(step):
+                with self._lock:
+                    self._kept.take(step).release()
+                self._ended_in_hand()
+            case effects.Parted():
+                self._parted.set()
             case effects.Resolve(ordinal, result):
                 self._resolve_save(ordinal, result)
             case effects.VerifyPart():
@@ -272,6 +325,22 @@ class AgentRuntime:
             case effects.Log(level, text):
                 getattr(log, level)(text)
 
+    def _salvage(self, step: int) -> None:
+        """Requests a save of what was kept, unless the training thread was faster with one of its own."""
+        with self._lock:
+            kept = self._kept.take(step)
+            if all(save.outcome.done() for save in self._saves.values()):
+                log.warning("salvaging the end of step %d, which was kept in memory: the job has lost a worker", step)
+                self._salvaging = self._announce(kept.request, kept.snapshot, kept.state)
+            else:
+                kept.release()
+
+    def _ended_in_hand(self) -> None:
+        """A save has its outcome, or a snapshot was released: it may have been all that is undone."""
+        with self._lock:
+            if not self._kept.held and all(save.outcome.done() for save in self._saves.values()):
+                self._in_hand.end()
+
     def _with_activity(self, envelope: AgentEnvelope) -> AgentEnvelope:
         if not isinstance(envelope.message, Heartbeat):
             return envelope
@@ -284,13 +353,13 @@ class AgentRuntime:
 
     def _resolve_save(self, ordinal: int, result: Committed | Cause) -> None:
         ticket = self._saves[ordinal]
-        self._in_hand.end()
         if isinstance(result, Cause):
             log.error("%s failed: %s", ticket.outcome.what, result.message)
             ticket.outcome.fail(error_from(result))
         else:
             self._on_commit(ticket, result)
             ticket.outcome.resolve(result)
+        self._ended_in_hand()
         ticket.decided.set()
         if ticket.snapshot is None:
             self._drop_state(ticket)
@@ -335,9 +404,12 @@ class AgentRuntime:
         for wish in wishes:
             wish.fail(self._stopped)
         self.welcome.fail(self._stopped)
+        self._parted.set()
         self._ended.set()
 
     def _crashed(self, error: BaseException) -> None:
+        with self._lock:
+            self._kept.release_all()
         self._stop_with(FatalError(f"distckpt's agent stopped on an error of its own: {type(error).__name__}: {error}"))
 
     # -------------------------------------------------------------------------------------------------- lane's thread

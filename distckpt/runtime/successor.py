@@ -80,13 +80,13 @@ class Successor:
         assert ticket.snapshot is not None, "a save is taken over after its capture"
         payloads = ticket.snapshot.everything()
         state = None if ticket.state is None else ticket.state.payloads()
-        journal = self._succession.begin(this_process())
+        request = ticket.request
+        journal = self._succession.begin(this_process(), newer_than=request.step if request.salvage else None)
         if journal is None:
             return None
         begun = journal.state.begun
         assert begun is not None, "it has just begun"
         log.warning("worker %d has taken over in generation %d: the chief is gone", self._worker, begun.generation)
-        request = ticket.request
         save = Save(effect.round, request.step, request.name, request.metrics, effect.missing)
         with _beating(self._succession.storage, begun):
             return self._succession.commit(journal, save, lambda generation: self._write(payloads, state, generation))

@@ -47,7 +47,9 @@ class StateSnapshot(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SaveRequest:
-    """What is announced. `specs` are the replicated tensors, `digest` is of them; see `messages.Announce`."""
+    """What is announced. `specs` are the replicated tensors, `digest` is of them; see `messages.Announce`. `salvage`:
+    it is of a snapshot that was kept.
+    """
 
     step: int
     name: str
@@ -55,6 +57,7 @@ class SaveRequest:
     digest: str
     own_bytes: int
     metrics: Mapping[str, float]
+    salvage: bool = False
 
 
 class Ticket(Generic[Result]):

@@ -1,8 +1,9 @@
 """A worker of a real MultiWorkerMirroredStrategy job that saves in the background, while one of them is killed.
 
-Arguments: the directory, and the index of the victim. The victim is killed (SIGKILL) when its share of the save of
-SAVED is written and not yet durable. Nothing here handles what TensorFlow raises in the others: the script ends by it,
-as a training script would. Started again by `distckpt run`, it prints where it goes on, and ends.
+Arguments: the directory, the index of the victim, and "saving" or "between". The victim is killed (SIGKILL) when its
+share of the save of SAVED is written and not yet durable; or after KEPT, when step FIRST was saved and snapshots are
+kept at the end of every KEPT_EVERY-th step. Nothing here handles what TensorFlow raises in the others: the script ends
+by it, as a training script would. Started again by `distckpt run`, it prints where it goes on, and ends.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from distckpt.options import Options
 from distckpt.storage.posix_staged import PosixStagedFile
 
 SAVED = 3
+FIRST, KEPT, KEPT_EVERY = 5, 8, 2
 ROWS = 50_000
 
 
@@ -54,7 +56,7 @@ def die_at_the_seal() -> None:
     PosixStagedFile.seal = seal  # type: ignore[method-assign]  # the death of this process stands there
 
 
-def main(directory: str, victim: int) -> None:
+def main(directory: str, victim: int, moment: str) -> None:
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     training = Training(strategy)
     checkpoint = tf.train.Checkpoint(training=training)
@@ -63,9 +65,9 @@ def main(directory: str, victim: int) -> None:
         directory,
         max_to_keep=None,
         strategy=strategy,
-        save_policy=distckpt.EverySteps(SAVED),
+        save_policy=distckpt.EverySteps(SAVED if moment == "saving" else FIRST),
         async_save=True,
-        options=Options(job="dying"),
+        options=Options(job="dying", snapshot_every=KEPT_EVERY if moment == "between" else None),
     )
     manager.restore_or_initialize()
     if os.environ["DISTCKPT_RESTARTS"] != "0":
@@ -74,10 +76,12 @@ def main(directory: str, victim: int) -> None:
         return
     for step in range(1, 1_000_000):
         training.train()
-        if step == SAVED and strategy.cluster_resolver.task_id == victim:
+        if strategy.cluster_resolver.task_id == victim and moment == "between" and step == KEPT + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if strategy.cluster_resolver.task_id == victim and moment == "saving" and step == SAVED:
             die_at_the_seal()
-        manager.step_end(min(step, SAVED + 1))
+        manager.step_end(step if moment == "between" else min(step, SAVED + 1))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

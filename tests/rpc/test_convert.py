@@ -97,8 +97,10 @@ weight = st.integers(1, coordinator_messages.WEIGHT_MAX)
 
 AGENT = {
     m.Join: st.builds(m.Join, positive, text, natural, name, text),
-    m.Heartbeat: st.builds(m.Heartbeat, step, activity),
-    m.Announce: st.builds(m.Announce, positive, natural, name, name, natural, metrics, st.booleans()),
+    m.Heartbeat: st.builds(
+        m.Heartbeat, step, activity, st.lists(natural, max_size=m.KEPT_MAX).map(tuple), st.booleans()
+    ),
+    m.Announce: st.builds(m.Announce, positive, natural, name, name, natural, metrics, st.booleans(), st.booleans()),
     m.Described: st.builds(m.Described, natural, st.lists(spec, max_size=3).map(tuple)),
     m.Written: st.builds(m.Written, natural, natural, shard, st.none() | check),
     m.NotWritten: st.builds(m.NotWritten, natural, natural, cause),
@@ -130,7 +132,8 @@ COORDINATOR = {
     m.RestoreDecided: st.builds(
         m.RestoreDecided, natural, natural, st.none() | name, st.lists(name, max_size=3).map(tuple)
     ),
-    m.Alive: st.just(m.Alive()),
+    m.Alive: st.builds(m.Alive, st.booleans()),
+    m.Salvage: st.builds(m.Salvage, natural),
     m.FencedOff: st.builds(m.FencedOff, natural, cause),
     m.Propose: st.builds(m.Propose, natural),
     m.Agreed: st.builds(m.Agreed, natural, natural, text, st.booleans()),

@@ -1,9 +1,11 @@
 """The simulation finds what it is there to find: each test breaks one rule, and it is caught within a few schedules."""
 
 import math
+from typing import Any
 
 import pytest
 from simulated.checker import Violation
+from simulated.faults import ONLY_KILLS
 from simulated.world import run
 
 from distckpt.commit import committer
@@ -21,6 +23,7 @@ from distckpt.protocol.proposal import Proposal, Proposals
 from distckpt.protocol.requests import Request, Stage
 from distckpt.protocol.retention import select_retired
 from distckpt.protocol.rounds import Rounds
+from distckpt.protocol.salvage import Salvages
 from distckpt.protocol.save_round import SaveRound
 from distckpt.protocol.shares import Shares
 from distckpt.protocol.takeover import Takeover
@@ -28,7 +31,7 @@ from distckpt.protocol.takeover import Takeover
 SEEDS = 1000
 
 
-def violation(**emphasis: float) -> str:
+def violation(**emphasis: Any) -> str:
     """The first one that is found."""
     for seed in range(SEEDS):
         try:
@@ -114,6 +117,12 @@ def test_a_survivor_that_believes_that_another_commits_is_caught(monkeypatch: py
     monkeypatch.setattr(Takeover, "_changed", believe)
     found = violation(restart_s=15.0)
     assert "I2" in found or "I3" in found
+
+
+def test_a_loss_that_nobody_notices_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Salvages, "lost", lambda _: None)
+    faults = {**ONLY_KILLS, "kills": (5.0,), "snapshot_every": 1, "world_size": 3}
+    assert "was kept by all survivors" in violation(**faults)
 
 
 def test_a_wait_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

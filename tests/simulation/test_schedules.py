@@ -6,6 +6,7 @@ DISTCKPT_SIM_SCHEDULES=n runs n of them; DISTCKPT_SIM_SEED=s replays the one wit
 import os
 
 import pytest
+from simulated.faults import ONLY_KILLS
 from simulated.world import World, run
 
 SCHEDULES = int(os.environ.get("DISTCKPT_SIM_SCHEDULES", "5000"))
@@ -16,6 +17,16 @@ def test_no_schedule_of_faults_breaks_an_invariant() -> None:
     replayed = os.environ.get("DISTCKPT_SIM_SEED")
     for seed in range(SCHEDULES) if replayed is None else [int(replayed)]:
         run(seed)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_what_all_survivors_had_kept_is_committed_when_a_worker_is_killed_between_saves(workers: int) -> None:
+    salvaged = 0
+    for seed in range(30):
+        world = World(seed, **ONLY_KILLS, world_size=workers, snapshot_every=1 + seed % 2, kills=(3 + seed / 20,))
+        world.run()
+        salvaged += any("salvage of step" in line and ": ckpt-" in line for line in world.story)
+    assert salvaged > 10, "most of them tell of it"
 
 
 def test_a_schedule_replays_exactly_from_its_seed() -> None:

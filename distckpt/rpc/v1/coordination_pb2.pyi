@@ -59,7 +59,7 @@ class AgentEnvelope(_message.Message):
     def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., not_written: _Optional[_Union[NotWritten, _Mapping]] = ..., save_wanted: _Optional[_Union[SaveWanted, _Mapping]] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ...) -> None: ...
 
 class CoordinatorEnvelope(_message.Message):
-    __slots__ = ("receiver", "welcome", "rejected", "decided", "describe", "committed", "aborted", "verify", "restore_decided", "fenced_off", "alive", "propose", "agreed", "withdrawn", "wish_over")
+    __slots__ = ("receiver", "welcome", "rejected", "decided", "describe", "committed", "aborted", "verify", "restore_decided", "fenced_off", "alive", "propose", "agreed", "withdrawn", "wish_over", "salvage")
     RECEIVER_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,7 @@ class CoordinatorEnvelope(_message.Message):
     AGREED_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     WISH_OVER_FIELD_NUMBER: _ClassVar[int]
+    SALVAGE_FIELD_NUMBER: _ClassVar[int]
     receiver: Sender
     welcome: Welcome
     rejected: Rejected
@@ -90,7 +91,8 @@ class CoordinatorEnvelope(_message.Message):
     agreed: Agreed
     withdrawn: Withdrawn
     wish_over: WishOver
-    def __init__(self, receiver: _Optional[_Union[Sender, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., decided: _Optional[_Union[Decided, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., aborted: _Optional[_Union[Aborted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., restore_decided: _Optional[_Union[RestoreDecided, _Mapping]] = ..., fenced_off: _Optional[_Union[FencedOff, _Mapping]] = ..., alive: _Optional[_Union[Alive, _Mapping]] = ..., propose: _Optional[_Union[Propose, _Mapping]] = ..., agreed: _Optional[_Union[Agreed, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., wish_over: _Optional[_Union[WishOver, _Mapping]] = ...) -> None: ...
+    salvage: Salvage
+    def __init__(self, receiver: _Optional[_Union[Sender, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., decided: _Optional[_Union[Decided, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., aborted: _Optional[_Union[Aborted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., restore_decided: _Optional[_Union[RestoreDecided, _Mapping]] = ..., fenced_off: _Optional[_Union[FencedOff, _Mapping]] = ..., alive: _Optional[_Union[Alive, _Mapping]] = ..., propose: _Optional[_Union[Propose, _Mapping]] = ..., agreed: _Optional[_Union[Agreed, _Mapping]] = ..., withdrawn: _Optional[_Union[Withdrawn, _Mapping]] = ..., wish_over: _Optional[_Union[WishOver, _Mapping]] = ..., salvage: _Optional[_Union[Salvage, _Mapping]] = ...) -> None: ...
 
 class Join(_message.Message):
     __slots__ = ("world_size", "host", "pid", "probe", "address")
@@ -107,12 +109,16 @@ class Join(_message.Message):
     def __init__(self, world_size: _Optional[int] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., probe: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("step", "activity")
+    __slots__ = ("step", "activity", "kept", "parting")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    PARTING_FIELD_NUMBER: _ClassVar[int]
     step: int
     activity: Activity
-    def __init__(self, step: _Optional[int] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ...) -> None: ...
+    kept: _containers.RepeatedScalarFieldContainer[int]
+    parting: bool
+    def __init__(self, step: _Optional[int] = ..., activity: _Optional[_Union[Activity, _Mapping]] = ..., kept: _Optional[_Iterable[int]] = ..., parting: bool = ...) -> None: ...
 
 class Activity(_message.Message):
     __slots__ = ("round", "written_bytes", "share_bytes", "stalls")
@@ -137,7 +143,7 @@ class Stall(_message.Message):
     def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Announce(_message.Message):
-    __slots__ = ("ordinal", "step", "name", "digest", "own_bytes", "metrics", "captured")
+    __slots__ = ("ordinal", "step", "name", "digest", "own_bytes", "metrics", "captured", "salvage")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +158,7 @@ class Announce(_message.Message):
     OWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_FIELD_NUMBER: _ClassVar[int]
+    SALVAGE_FIELD_NUMBER: _ClassVar[int]
     ordinal: int
     step: int
     name: str
@@ -159,7 +166,8 @@ class Announce(_message.Message):
     own_bytes: int
     metrics: _containers.ScalarMap[str, float]
     captured: bool
-    def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., own_bytes: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., captured: bool = ...) -> None: ...
+    salvage: bool
+    def __init__(self, ordinal: _Optional[int] = ..., step: _Optional[int] = ..., name: _Optional[str] = ..., digest: _Optional[str] = ..., own_bytes: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., captured: bool = ..., salvage: bool = ...) -> None: ...
 
 class Described(_message.Message):
     __slots__ = ("round", "specs")
@@ -352,8 +360,16 @@ class RestoreDecided(_message.Message):
     def __init__(self, round: _Optional[int] = ..., ordinal: _Optional[int] = ..., name: _Optional[str] = ..., quarantined: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Alive(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("may_go",)
+    MAY_GO_FIELD_NUMBER: _ClassVar[int]
+    may_go: bool
+    def __init__(self, may_go: bool = ...) -> None: ...
+
+class Salvage(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
 
 class Propose(_message.Message):
     __slots__ = ("proposal",)

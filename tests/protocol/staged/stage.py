@@ -56,6 +56,8 @@ class Stage:
         self.commits: list[effects.Commit] = []
         self.quarantines: list[effects.Quarantine] = []
         self.discarded: list[str] = []
+        self.kept: dict[int, list[int]] = {w: [] for w in range(workers)}
+        self.parted: set[int] = set()
         self.dropped: dict[int, list[int]] = {w: [] for w in range(workers)}
         self.agents: dict[int, Agent] = {}
         self.senders: dict[int, Sender] = {}
@@ -101,6 +103,17 @@ class Stage:
         name = name or f"ckpt-{step}"
         asked = events.SaveRequested(ordinal, step, name, digest, own_bytes, {"loss": 0.5}, captured)
         self.happen(worker, asked)
+
+    def keep(self, worker: int, step: int) -> None:
+        """The training of `worker` ends a step, and a snapshot of it is kept."""
+        self.kept[worker].append(step)
+        self.happen(worker, events.Kept(step))
+        self.finish(worker, step)
+
+    def _save_kept(self, worker: int, step: int) -> None:
+        self.kept[worker].remove(step)
+        name = f"ckpt-{step}"
+        self._agent(worker, events.SaveRequested(self._next(worker), step, name, "same", 0, salvage=True))
 
     def restore(self, worker: int, selector: str = "latest") -> None:
         self.happen(worker, events.RestoreRequested(self._next(worker), selector))
@@ -165,10 +178,10 @@ class Stage:
         made = Checkpoint(asked.name, asked.step, self.now, GENERATION, metrics=asked.metrics)
         self.decide(events.CommitDone(asked.round, made, retired))
 
-    def take_over(self, worker: int, cause: Cause | None = None, *, first: bool = True) -> None:
+    def take_over(self, worker: int, cause: Cause | None = None, *, first: bool = True, step: int = 100) -> None:
         """The takeover that `worker` has begun is over: it has committed, or failed, or another was `first`."""
         ordinal = self.takeovers.pop(worker)
-        made = Checkpoint("ckpt-100", 100, self.now, GENERATION + 1) if first and cause is None else None
+        made = Checkpoint(f"ckpt-{step}", step, self.now, GENERATION + 1) if first and cause is None else None
         if first:
             self.holder = events.JournalSeen(0, GENERATION + 1, is_start=False, committed=made)
         self.happen(worker, events.TakeOverEnded(ordinal, made, cause))
@@ -273,6 +286,12 @@ class Stage:
                 self.wishes.append(answer)
             case effects.Resolve(result=result) | effects.RestoreResolved(result=result):
                 self.outcomes[worker].append(result)
+            case effects.SaveKept(step=step):
+                self._queue.append(lambda: self._save_kept(worker, step))
+            case effects.ReleaseKept(step=step):
+                self.kept[worker].remove(step)
+            case effects.Parted():
+                self.parted.add(worker)
             case effects.DropSnapshot(ordinal=ordinal):
                 self.dropped[worker].append(ordinal)
             case effects.Discard(handles=handles):

@@ -68,6 +68,10 @@ def _captured(stage: Stage, worker: int, _: Options) -> None:
     stage.happen(worker, events.Captured(stage.ordinal(worker)))
 
 
+def _take_over(stage: Stage, worker: int, options: Options) -> None:
+    stage.take_over(worker, first=options.get("first") != "no", step=int(options.get("step", "100")))
+
+
 def _cut(stage: Stage, worker: int, _: Options) -> None:
     stage.cut.add(worker)
 
@@ -101,8 +105,10 @@ _OF_WORKER: dict[str, Callable[[Stage, int, Options], None]] = {
     "kill": lambda stage, worker, _: stage.kill(worker),
     "close": lambda stage, worker, _: stage.happen(worker, events.Stop()),
     "wish": _wish,
+    "keep": lambda stage, worker, options: stage.keep(worker, int(options["step"])),
+    "part": lambda stage, worker, _: stage.happen(worker, events.Parting()),
     "finish": lambda stage, worker, options: stage.finish(worker, int(options["step"])),
-    "take-over": lambda stage, worker, options: stage.take_over(worker, first=options.get("first") != "no"),
+    "take-over": _take_over,
     "cut": _cut,
     "mend": _mend,
 }

@@ -35,8 +35,12 @@ def shown(value: object) -> str:
     if not is_dataclass(value):
         return str(value)
     named = ((field.name, getattr(value, field.name)) for field in fields(value))
-    told = (f"{name}={shown(each)}" for name, each in named if each not in (None, "", (), -1) and name != "metrics")
+    told = (f"{name}={shown(each)}" for name, each in named if _tells(name, each))
     return f"{type(value).__name__}({', '.join(told)})"
+
+
+def _tells(name: str, value: object) -> bool:
+    return value not in (None, "", (), -1) and name != "metrics" and (name != "salvage" or bool(value))
 
 
 def without_repeats(lines: list[str]) -> list[str]:

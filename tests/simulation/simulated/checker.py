@@ -10,6 +10,7 @@ from simulated.model import MODEL_BYTES, Tag, read_tag
 from distckpt.bundle.names import index_file
 from distckpt.errors import DistckptError, ObjectMissing
 from distckpt.journal.codec import decode_entry
+from distckpt.journal.log import Journal
 from distckpt.journal.names import slot_key
 from distckpt.journal.records import CommitRecord, GenerationRecord, QuarantineRecord, RetireRecord
 from distckpt.journal.state import JournalState, apply
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 0.1  # the world's clock stands still while a machine works; its messages travel
 
+
+SALVAGED_S = 20.0  # so long after a loss what the survivors have kept is committed
 
 LAST_WISH = "nothing goes wrong any more"
 
@@ -52,6 +55,8 @@ class Checker:
         self.corrupted: set[str] = set()
         self.wishes: dict[tuple[str, int], tuple[float, Wish]] = {}
         """Those that have no outcome yet, with the time they came."""
+        self._loss: tuple[float, int] | None = None
+        """When a worker was killed last, and the newest step that all who survived had kept."""
         self.last_wish: WishOver | None = None
         self.flipped: frozenset[str] = frozenset()
         """The tensors of which some worker's memory has lost a bit."""
@@ -109,6 +114,22 @@ class Checker:
         longest = deadlines.join_s + max(deadlines.save_s, deadlines.restore_s + deadlines.silence_s) + GRACE_S
         longest += deadlines.takeover_s + process.frozen_s
         self.require(waited <= longest, f"I5: {process} waited for {waited:.1f} s")
+
+    def lost(self, survivors: list[Process]) -> None:
+        """A worker was killed."""
+        common = set.intersection(*(set(each.kept) for each in survivors)) if survivors else set()
+        self._loss = (self._world.now, max(common, default=-1))
+
+    def salvaged(self) -> None:
+        """The job starts again: nothing that all survivors had kept is lost, if they had the time, and could write."""
+        if self._loss is None or not self._world.faults.only_kills:
+            return
+        at, step = self._loss
+        self._loss = None
+        live = Journal.open(self._world.storage).state.live
+        newest = live[-1].step if live else -1
+        late = self._world.now - at >= SALVAGED_S
+        self.require(newest >= step or not late, f"step {step} was kept by all survivors, and {newest} is the newest")
 
     def held(self, process: Process, since: float) -> None:
         """I5: no training is held longer than the deadlines say."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from distckpt.protocol.deadlines import Deadlines
 
@@ -28,7 +29,9 @@ class Faults:
     """`heal_at`: from then on nothing goes wrong any more. `kills`, `freezes`: when that befalls a worker. `full`:
     when the disk fills up, and for how long. `jumps`: when the machines' clocks jump, and how far. `wishes`: when
     someone has one (a save that no worker foresaw). `restart_s`: the launcher takes up to so long to start the job
-    again. The rest are rates; `flipped`, a bit of a worker's memory before it writes, is never drawn.
+    again. `snapshot_every`: a snapshot of every so many steps is kept, and the steps are taken together, as with
+    collectives (0: none, and each worker goes at its own pace); `save_every`: the same for saves. The rest are rates;
+    `flipped`, a bit of a worker's memory before it writes, is never drawn.
     """
 
     world_size: int
@@ -41,6 +44,8 @@ class Faults:
     jumps: tuple[tuple[float, float], ...] = ()
     wishes: tuple[float, ...] = ()
     restart_s: float = 3.0
+    snapshot_every: int = 0
+    save_every: int = 3
     loss: float = 0.0
     repeat: float = 0.0
     slow: float = 0.0
@@ -58,9 +63,27 @@ class Faults:
     corrupt: float = 0.0
     flipped: float = 0.0
 
+    @property
+    def only_kills(self) -> bool:
+        """Nothing goes wrong but that processes are killed."""
+        return replace(self, kills=(), restart_s=3.0, save_every=3) == self.healed()
+
     def healed(self) -> Faults:
         """The same job without faults."""
-        return Faults(self.world_size, self.keep, self.heal_at, self.capture_late, ())
+        return Faults(
+            self.world_size, self.keep, self.heal_at, self.capture_late, (), snapshot_every=self.snapshot_every
+        )
+
+
+ONLY_KILLS: dict[str, Any] = {
+    **dict.fromkeys(("freezes", "full", "jumps", "wishes"), ()),
+    **dict.fromkeys(("loss", "repeat", "slow", "cut", "zombie", "lone_restart", "write_slow", "write_failed"), 0.0),
+    **dict.fromkeys(("wrong_step", "capture_failed", "crash", "stall", "refused", "unclear", "corrupt"), 0.0),
+    "heal_at": 45.0,
+    "restart_s": 40.0,
+    "save_every": 1000,
+}
+"""Emphasis: processes are killed, with time before the next start, and long before the next save."""
 
 
 def draw(rng: Random) -> Faults:
@@ -87,6 +110,8 @@ def draw(rng: Random) -> Faults:
         full=full,
         jumps=jumps,
         wishes=wishes,
+        snapshot_every=rng.choice((0, 0, 1, 2)),
+        save_every=rng.choice((3, 3, 10)),
         loss=rate(0.5, 0.3),
         repeat=rate(0.4, 0.3),
         slow=rate(0.4, 0.2),

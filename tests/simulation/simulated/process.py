@@ -45,6 +45,7 @@ class Process:
         self.agent: Agent | None = None
         self.me = Sender(world.job, 0, worker, incarnation)
         self.snapshots: dict[int, Tag] = {}
+        self.kept: list[int] = []
         self._tick_at = float("inf")
         self._wishes = 0
         self._flipped: frozenset[str] = frozenset()
@@ -165,6 +166,11 @@ class Process:
             case effects.DropSnapshot(ordinal=ordinal):
                 world.checker.require(ordinal in self.snapshots, f"{self}: a snapshot is dropped twice")
                 del self.snapshots[ordinal]
+            case effects.SaveKept(step=step):
+                self.kept.remove(step)
+                world.at(0, lambda: self._save_kept(step))
+            case effects.ReleaseKept(step=step):
+                self.kept.remove(step)
             case effects.Discard(handles=handles):
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
             case effects.VerifyPart(round=number, name=name):
@@ -190,6 +196,19 @@ class Process:
         own = own_bytes(self.worker)
         asked = events.SaveRequested(ordinal, step, f"ckpt-{step}", DIGEST, own, {"loss": 1.0 / step}, captured)
         self.handle(asked)
+
+    def keep(self, step: int) -> None:
+        """A snapshot of the end of a step is taken, and stays in memory."""
+        self.kept.append(step)
+        self.handle(events.Kept(step))
+
+    def _save_kept(self, step: int) -> None:
+        """Unless the training waits for a save of its own: that has been requested, or will be before anything else."""
+        ordinal = self.training.begin_salvage(step)
+        if ordinal is None or not self.alive or self.agent is None:
+            return
+        self.snapshots[ordinal] = (self.me.generation, step)
+        self.handle(events.SaveRequested(ordinal, step, f"ckpt-{step}", DIGEST, own_bytes(self.worker), salvage=True))
 
     def wish(self, wish: Wish) -> None:
         """This worker wants a save that no worker foresaw."""

@@ -55,7 +55,8 @@ def take_over(process: Process, effect: effects.TakeOver) -> None:
         lambda: world.wall_clock,
     )
     try:
-        journal = succession.begin(Writer("host", process.start))
+        newer_than = tag[1] if process.training.salvages(ordinal) else None
+        journal = succession.begin(Writer("host", process.start), newer_than)
         if journal is None:
             process.handle(events.TakeOverEnded(ordinal))
             return

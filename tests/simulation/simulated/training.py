@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from simulated.process import Process
 
 STEP_S = 0.3
-SAVE_EVERY = 3
 FAILURES_MAX = 3
 
 
@@ -30,6 +29,9 @@ class Training:
         self.step = 0
         self.gate = Gate()
         self._held_at: float | None = None
+        self._saves = False
+        self._salvage: tuple[int, int] | None = None
+        self._waits_for_salvage = False
         self.asked: dict[int, float] = {}
         """The requests that have no outcome yet, with their times."""
 
@@ -80,7 +82,13 @@ class Training:
     def _train(self) -> None:
         if not self._process.alive or self._process.postponed(self._train):
             return
+        every = self._world.faults.snapshot_every
+        if every and not self._world.all_are_at(self._process):
+            self._world.at(STEP_S, self._train)  # in a collective, that waits for the others
+            return
         self.step += 1
+        if every and self.step % every == 0:
+            self._process.keep(self.step)
         guarded = self.gate.ended(self.step)
         self._process.handle(events.Progress(self.step))
         self._held_at = self._world.now
@@ -98,7 +106,7 @@ class Training:
     def _step_over(self, agreed: Agreed | None) -> None:
         self.check_held()
         self._held_at = None
-        if agreed is None and self.step % SAVE_EVERY:
+        if agreed is None and self.step % self._world.faults.save_every:
             self._world.at(STEP_S * self._world.rng.uniform(0.5, 1.5), self._train)
         else:
             self._save()
@@ -107,13 +115,40 @@ class Training:
         if self._held_at is not None:
             self._world.checker.held(self._process, self._held_at)
 
+    def begin_salvage(self, step: int) -> int | None:
+        """The ordinal of a save of what was kept of `step`; None while a save of the training's own is under way."""
+        if self._saves:
+            return None
+        self._salvage = (self._next(), step)
+        return self._salvage[0]
+
+    def salvages(self, ordinal: int) -> bool:
+        return self._salvage is not None and self._salvage[0] == ordinal
+
     def _save(self) -> None:
         if self._world.rng.random() < self._world.faults.wrong_step:
             self.step += 1
+        if self._salvage is not None:
+            self._waits_for_salvage = True
+            return
+        self._saves = True
         self._process.request_save(self._next(), self.step, captured=not self._world.faults.capture_late)
+
+    def _salvage_over(self, step: int, result: Committed | Cause) -> None:
+        self._salvage = None
+        self._world.tell(f"{self._process} salvage of step {step}: {_shown(result)}")
+        if isinstance(result, Committed):
+            self._world.checker.acknowledged(self._process, result.checkpoint, step)
+        if self._waits_for_salvage:
+            self._waits_for_salvage = False
+            self._world.at(0, lambda: self._process.guarded(self._save))
 
     def _save_over(self, ordinal: int, result: Committed | Cause) -> None:
         self._over(ordinal)
+        if self._salvage is not None and ordinal == self._salvage[0]:
+            self._salvage_over(self._salvage[1], result)
+            return
+        self._saves = False
         self._world.tell(f"{self._process} save {ordinal} of step {self.step}: {_shown(result)}")
         if isinstance(result, Cause):
             if result.kind == "ReplicasDiffer":

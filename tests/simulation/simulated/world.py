@@ -130,6 +130,7 @@ class World:
 
     def _restart(self) -> None:
         """Kills what is left of the job, unless the kill does not reach it, and starts again."""
+        self.checker.salvaged()
         for process in self._group:
             if process.alive and self.rng.random() < self.faults.zombie:
                 self.tell(f"{process} lives on")
@@ -148,6 +149,11 @@ class World:
             self.checker.corrupted.add(key.split(".", 1)[0])
             self.storage.put(key, bytes(data))
             self.tell(f"{key} is corrupted")
+
+    def all_are_at(self, process: Process) -> bool:
+        """Whether all workers of its start live, and have come as far as it has: then it can take the next step."""
+        mates = {each.worker: each for each in self.network.processes.values() if each.start == process.start}
+        return all(each.alive and each.training.step >= process.training.step for each in mates.values())
 
     def is_superseded(self, process: Process) -> bool:
         return process.me.generation != max(self.network.chiefs, default=0)
@@ -197,6 +203,7 @@ class World:
             self._restart()
         elif living:
             self.rng.choice(living).die("killed")
+            self.checker.lost([process for process in living if process.alive])
 
     def _freeze_one(self) -> None:
         living = [process for process in self._group if process.alive]
