@@ -79,7 +79,8 @@ class AgentRuntime:
         self._me = me
         self._successor = successor
         self._storage = storage
-        self._deadlines = options.deadlines
+        self._deadlines = deadlines = options.deadlines
+        self._save_patience_s = deadlines.save_s + deadlines.takeover_s + deadlines.join_s + PATIENCE_S
         self._tell = tell
         self._threads = options.writer_threads
         self._unchanged = Unchanged(storage, me.generation, self._threads) if options.link_unchanged else None
@@ -149,11 +150,9 @@ class AgentRuntime:
     def _announce(self, request: SaveRequest, snapshot: Snapshot | None, state: StateSnapshot | None) -> SaveTicket:
         """Under the lock: requests are posted in the order of their ordinals."""
         what = f"the {'salvage' if request.salvage else 'save'} of step {request.step}"
-        deadlines = self._deadlines
-        patience_s = deadlines.save_s + deadlines.takeover_s + deadlines.join_s + PATIENCE_S
         ordinal = self._next_ordinal()
         self._specs = request.digest, request.specs
-        ticket = SaveTicket(request, Ticket(ordinal, what, patience_s), snapshot, state)
+        ticket = SaveTicket(request, Ticket(ordinal, what, self._save_patience_s), snapshot, state)
         self._saves[ordinal] = ticket
         self._in_hand.begin(what)
         self._loop.post(
@@ -256,9 +255,8 @@ class AgentRuntime:
             return
         if self._pace.last < 0:
             log.warning("Options(snapshot_every=%d) has kept nothing: step_end was never called", self._snapshot_every)
-        deadlines = self._deadlines
         self._loop.post(events.Parting())
-        self._parted.wait(deadlines.part_s + deadlines.save_s + deadlines.takeover_s + PATIENCE_S)
+        self._parted.wait(self._deadlines.part_s + self._save_patience_s)
 
     # ---------------------------------------------------------------------------------------------- from the connection
 

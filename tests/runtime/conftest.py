@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,10 +132,13 @@ class Worker:
     ) -> SaveTicket:
         """`captured`: False where the model is handed in by `capture`, after the decision."""
         snapshot = ArraySnapshot(model, own or {})
-        specs = specs_of(model)
         own_bytes = snapshot.own_bytes + (state.own_bytes if state else 0)
-        request = SaveRequest(step, name or f"ckpt-{step}", specs, specs_digest(specs), own_bytes, {})
+        request = self.request(step, model, name, own_bytes)
         return self.session.agent.begin_save(request, snapshot if captured else None, state)
+
+    def request(self, step: int, model: Model, name: str | None = None, own_bytes: int = 0) -> SaveRequest:
+        specs = specs_of(model)
+        return SaveRequest(step, name or f"ckpt-{step}", specs, specs_digest(specs), own_bytes, {})
 
     def capture(self, ticket: SaveTicket, model: Model) -> None:
         self.session.agent.captured(ticket, ArraySnapshot(model, {}))
@@ -159,11 +163,11 @@ class Job:
         observer: Observer | None = None,
         cross_check: CrossCheck = "warn",
         link_unchanged: bool = False,
+        snapshot_every: int | None = None,
     ) -> list[Worker]:
         """All workers' sessions, open; raises the first error of a constructor."""
-        begun = self.begin(
-            count, job, deadlines, policy, directories, observer, cross_check, link_unchanged=link_unchanged
-        )
+        more = {"link_unchanged": link_unchanged, "snapshot_every": snapshot_every, "cross_check": cross_check}
+        begun = self.begin(count, job, deadlines, policy, directories, observer, **more)
         return [future.result(60) for future in begun]
 
     def begin(
@@ -174,13 +178,12 @@ class Job:
         policy: Policy | None = None,
         directories: list[Path] | None = None,
         observer: Observer | None = None,
-        cross_check: CrossCheck = "warn",
-        *,
-        link_unchanged: bool = False,
+        **more: Any,
     ) -> list[Future[Worker]]:
+        """`more`: of the options."""
         board = MemoryBoard()
         addresses = tuple("127.0.0.1:0" for _ in range(count))
-        options = Options(deadlines=deadlines, job=job, cross_check=cross_check, link_unchanged=link_unchanged)
+        options = Options(deadlines=deadlines, job=job, **more)
 
         def open_worker(index: int) -> Worker:
             commits: list[str] = []
