@@ -82,6 +82,10 @@ bench-scale: $(VENV)/has-distckpt ## 100,000 tensors, 100,000 journal records, 1
 bench-agents: $(VENV)/has-distckpt ## agreement and commit of 10 to 1,000 workers over real sockets (ARGS="--workers 4096")
 	@$(PY) benchmarks/agents.py $(ARGS)
 
+.PHONY: bench-shares
+bench-shares: $(VENV)/has-distckpt ## one slow worker: shares by speed; what the check for silent corruption costs (ARGS="--directory /dev/shm")
+	@$(PY) benchmarks/shares.py $(ARGS)
+
 .PHONY: deploy
 deploy: $(VENV)/has-test $(VENV)/has-distckpt ## the containers and scripts of deploy/ as processes, killed and restarted; the image's build, without Docker
 	@DISTCKPT_DEPLOY_FULL=1 $(PY) -m pytest tests/deploy $(ARGS)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from staged.stage import GENERATION, Stage
 
-from distckpt.model import Check, Entry, Extent, Piece, Shard, Sum
+from distckpt.model import Check, DataFile, Entry, Extent, Piece, Shard, Sum
 from distckpt.protocol import events
 from distckpt.protocol.coordinator import Coordinator
-from distckpt.protocol.cross_check import CrossCheck, portion, watched
+from distckpt.protocol.cross_check import CrossCheck, differences, portion, watched
 from distckpt.protocol.messages import Committed
 
 WORKERS = 3
@@ -133,6 +133,11 @@ def test_where_nothing_is_to_be_checked_a_difference_is_not_looked_for() -> None
     write_all(stage, DIFFERENT)
     assert stage.commits
     assert not warnings(stage)
+
+
+def test_what_is_linked_is_compared_too() -> None:
+    frozen = Shard(2, "", 0, (), frozen=DataFile("1/f", 16, ENTRIES[2], linked=True))
+    assert [found.tensor for found in differences({2: frozen}, DIFFERENT)] == ["embedding"]
 
 
 def test_many_differences_are_counted_and_the_first_ones_named() -> None:

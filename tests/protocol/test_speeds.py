@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from staged.stage import Stage
 
-from distckpt.model import Cause, Share, Split, TensorSpec
+from distckpt.model import Cause, DataFile, Shard, Share, Split, TensorSpec
 from distckpt.protocol import speeds
 from distckpt.protocol.plan import plan
+from distckpt.protocol.shares import Shares
 from distckpt.protocol.speeds import FACTOR, SAVES, Speeds, Writing
 
 FLOAT32 = 1
@@ -131,6 +132,13 @@ def test_a_slow_worker_that_had_nothing_to_write_for_a_while_is_tried_again() ->
     assert known.weights == ()
 
 
+def test_a_save_that_linked_something_says_nothing_about_speed() -> None:
+    shares = Shares(2, 0.0)
+    shares.hand_in(0, Shard(0, "1/a", 8, (), frozen=DataFile("1/a-frozen", 800, (), linked=True)), 1.0)
+    shares.hand_in(1, Shard(1, "1/b", 808, ()), 4.0)
+    assert shares.writings(4.0) == []
+
+
 # --------------------------------------------------------------------------------------------------------- in the plan
 
 
@@ -171,6 +179,11 @@ def test_a_worker_is_loaded_by_its_weight_but_for_one_thing_that_could_not_be_cu
     for load, extra, weight in zip(loads(plan(specs, own, (), weights), own), own, weights, strict=True):
         fair = total * weight / sum(weights)
         assert load <= max(extra, fair * 1.02 + max(largest, rows) + 1)
+
+
+def test_what_is_written_for_another_follows_the_weights_of_those_who_do() -> None:
+    shares = plan([tensor("embedding", 9000, 1)], [0, 0, 0], [Split(2, (0, 1))], [64, 16, 64])
+    assert [share.size_bytes for share in shares] == [16_000, 4000, 16_000, 12_800, 3200]
 
 
 @given(models, st.lists(st.integers(0, 20_000), min_size=1, max_size=12), st.integers(1, 64))

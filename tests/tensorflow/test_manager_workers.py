@@ -103,6 +103,18 @@ def test_a_corrupt_shard_sends_both_workers_to_the_same_checkpoint(seen: Any) ->
     assert [each["corruption"] for each in seen] == [{"path": "ckpt-1", "steps_back": 1}] * 2
 
 
+def test_a_worker_that_holds_another_value_of_a_mirrored_variable_is_found_and_the_variable_is_named(seen: Any) -> None:
+    for each in seen:
+        found = each["differing"]
+        assert [kind for kind, _ in found["refuse"]] == ["ReplicasDiffer"] * 8
+        assert all("kernels/1/.ATTRIBUTES/VARIABLE_VALUE" in text for _, text in found["refuse"])
+        assert found["refuse: checkpoints"] == 1
+        assert (found["warn"], found["warn: checkpoints"]) == ([["", ""]] * 8, 9)
+    (told,) = seen[0]["differing"]["told"]
+    assert "mirrored variables differ between workers: kernels/1/" in told
+    assert "workers 1 and 0" in told or "workers 0 and 1" in told
+
+
 def test_managers_take_turns_and_preserve_on_both_workers_alike(seen: Any, folder: Path) -> None:
     listed = [["ckpt-1"], ["ckpt-2"], ["ckpt-3"], ["ckpt-4"]]
     assert [each["turns"] for each in seen] == [{"listed": listed, "steps_back": 2}] * 2

@@ -6,6 +6,7 @@ Usage: workers_manager.py FOLDER, with TF_CONFIG set. Prints one line of JSON: f
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -150,6 +151,29 @@ def corruption(worker: Worker) -> Any:
         return {"path": Path(path).name, "steps_back": before - int(worker.step.numpy())}
 
 
+def differing(worker: Worker) -> Any:
+    """Worker 1 gives its own component of a mirrored variable another value, which no checkpoint may hold unnoticed."""
+    told: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign] # one use of it
+    component = worker.kernels[1].values[0]
+    before = component.numpy()
+    found: dict[str, Any] = {}
+    for mode in ("refuse", "warn"):
+        with worker.manager(mode, keep=20, options=distckpt.Options(cross_check=mode)) as manager:
+            manager.save(checkpoint_number=1)
+            component.assign(before + worker.index)
+            logging.getLogger("distckpt.coordinator").addHandler(listener)
+            for number in range(2, 10):
+                error = error_of(lambda number=number: manager.save(checkpoint_number=number))
+                found.setdefault(mode, []).append(error)
+            logging.getLogger("distckpt.coordinator").removeHandler(listener)
+            component.assign(before)
+            found[f"{mode}: checkpoints"] = len(manager.checkpoints)
+        worker.meet()
+    return found | {"told": [text for text in told if "save of step" in text and "aborted" not in text]}
+
+
 def turns(worker: Worker) -> Any:
     """Two managers on one directory, used in turn; what retention would remove is preserved."""
     first, second = (worker.manager("turns", keep=1, keep_checkpoint_every_n_hours=1e-9) for _ in range(2))
@@ -251,6 +275,7 @@ def main() -> None:
         saves_behind_the_step,
         refusals,
         corruption,
+        differing,
         turns,
         temporary,
         side_by_side,
