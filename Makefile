@@ -52,9 +52,9 @@ model: $(VENV)/has-test $(VENV)/has-distckpt ## every state of small jobs: all o
 	@DISTCKPT_MODEL_STATES=$${DISTCKPT_MODEL_STATES:-5000000} $(PY) -m pytest -s tests/model_checking $(ARGS)
 
 .PHONY: zombies
-zombies: $(VENV)/has-test $(VENV)/has-distckpt ## two chiefs that start on one directory at once, 1,000 times
-	@DISTCKPT_DUELS=$${DISTCKPT_DUELS:-1000} $(PY) -m pytest -s tests/commit/test_two_chiefs.py \
-		tests/commit/test_zombies.py $(ARGS)
+zombies: $(VENV)/has-test $(VENV)/has-distckpt ## two chiefs that start on one directory at once, 1,000 times; chiefs that wake up late
+	@DISTCKPT_DUELS=$${DISTCKPT_DUELS:-1000} DISTCKPT_ORDERS=all $(PY) -m pytest -s tests/commit/test_two_chiefs.py \
+		tests/commit/test_zombies.py tests/commit/test_withdrawal.py $(ARGS)
 
 .PHONY: notices
 notices: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real training, its workers told to go with SIGTERM 20 times

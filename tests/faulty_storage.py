@@ -87,8 +87,8 @@ class FaultyStorage:
     def staged_size(self, handle: str) -> int:
         return self.inner.staged_size(handle)
 
-    def discard(self, handle: str) -> None:
-        self.change("discard", handle, lambda: self.inner.discard(handle))
+    def discard(self, handle: str, key: str = "") -> None:
+        self.change("discard", handle, lambda: self.inner.discard(handle, key))
 
     def staged(self) -> list[str]:
         return self.inner.staged()

@@ -61,7 +61,7 @@ def remove(storage: Storage, checkpoint: Checkpoint) -> None:
             storage.delete(file.name)
     for file in checkpoint.files:
         if file.handle:
-            storage.discard(file.handle)
+            storage.discard(file.handle, file.name)  # a chief of a sealed generation may have published it meanwhile
 
 
 def is_removed(storage: Storage, checkpoint: Checkpoint) -> bool:

@@ -92,7 +92,9 @@ class Rehearsal:
             raise ObjectMissing(f"size {handle}: there is no such object", handle)
         return self._inner.staged_size(handle)
 
-    def discard(self, handle: str) -> None:
+    def discard(self, handle: str, key: str = "") -> None:
+        if key and self.is_published(handle, key):
+            self.delete(key)
         self._discarded.add(handle)
 
     def staged(self) -> list[str]:

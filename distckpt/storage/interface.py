@@ -93,8 +93,12 @@ class Storage(Protocol):
     def staged_size(self, handle: str) -> int:
         """The size in bytes; of a file that is not sealed, so far. Raises ObjectMissing."""
 
-    def discard(self, handle: str) -> None:
-        """Removes a sealed file's own name, and so the file if it was not published; no error if it is gone."""
+    def discard(self, handle: str, key: str = "") -> None:
+        """Removes a sealed file's own name, and so the file if it was not published; no error if it is gone.
+
+        With `key` also that name, if it is this very file's. Whoever is publishing the file meanwhile, however slowly,
+        does not leave it there.
+        """
 
     def staged(self) -> list[str]:
         """The handles of all files staged and not discarded, sorted; each begins with its generation and a slash."""

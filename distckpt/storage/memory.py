@@ -100,9 +100,11 @@ class MemoryStorage:
         except KeyError:
             raise ObjectMissing(f"size {handle}: there is no such object", handle) from None
 
-    def discard(self, handle: str) -> None:
+    def discard(self, handle: str, key: str = "") -> None:
         with self._lock:
-            self._staged.pop(check_handle(handle), None)
+            file = self._staged.pop(check_handle(handle), None)
+            if key and file is not None and self._files.get(check_key(key)) is file:
+                self.delete(key)
 
     def staged(self) -> list[str]:
         with self._lock:

@@ -160,8 +160,13 @@ class PosixStorage:
         with found("size", handle):
             return self._staged_path(handle).lstat().st_size
 
-    def discard(self, handle: str) -> None:
-        self._remove("discard", handle, self._staged_path(handle))
+    def discard(self, handle: str, key: str = "") -> None:
+        path = self._staged_path(handle)
+        with explained("discard", handle), _held(path if key else None) as file:
+            self._remove("discard", handle, path)
+            # Only now, when the handle is gone: who publishes it later sees that, and takes the name away itself.
+            if file is not None and _is(self._path(key), file):
+                self.delete(key)
 
     def staged(self) -> list[str]:
         top = self._root / STAGING
@@ -186,15 +191,24 @@ class PosixStorage:
         return self._root / name
 
     def _link_over(self, source: Path, target: Path, handle: str, key: str) -> None:
-        """Makes `target` another name of `source` in one step: link(2) does not replace, rename(2) does."""
+        """Makes `target` another name of `source` in one step: link(2) does not replace, rename(2) does.
+
+        Where `source` was discarded meanwhile, by a chief of a later generation, `target` was left to this one.
+        """
         temporary = self._inside(f"{TEMPORARY}/{uuid4().hex}")
+        missing = ObjectMissing(f"publish {key}: there is no staged {handle}", key)
         try:
             self._in_folder(temporary, lambda: os.link(source, temporary), source)
+            file = temporary.lstat()
             self._in_folder(target, lambda: temporary.replace(target), temporary)
         except FileNotFoundError:
-            raise ObjectMissing(f"publish {key}: there is no staged {handle}", key) from None
+            raise missing from None
         finally:
             temporary.unlink(missing_ok=True)
+        if not os.path.lexists(source):
+            if _is(target, file):
+                target.unlink(missing_ok=True)
+            raise missing
 
     def _in_folder(self, path: Path, action: Callable[[], _T], source: Path | None = None) -> _T:
         """Does `action`, which makes `path` (of `source`), in a folder that exists and is durable.
@@ -296,6 +310,27 @@ class PosixStorage:
         for folder in (self._root / STAGING).glob("*"):
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def _held(path: Path | None) -> Iterator[os.stat_result | None]:
+    """What file has the name `path`, if one has: as long as it is held, no other file gets its number."""
+    try:
+        fd = -1 if path is None else os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        fd = -1
+    try:
+        yield os.fstat(fd) if fd >= 0 else None
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _is(path: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _sync_names(folder: Path) -> None:

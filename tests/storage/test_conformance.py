@@ -172,6 +172,18 @@ def test_what_is_gone_cannot_be_linked_nor_a_name_be_taken_twice(storage: Storag
     assert storage.staged_size(other) == 5
 
 
+def test_a_file_is_discarded_with_the_name_that_is_its_own_and_with_no_other(storage: Storage) -> None:
+    first, second = staged(storage, 1, "x", b"first"), staged(storage, 2, "x", b"second")
+    storage.publish(first, "a")
+    storage.publish(second, "b")
+    storage.discard(first, "b")
+    assert storage.read("b") == b"second"
+    storage.discard(second, "b")
+    storage.discard(second, "b")
+    assert storage.keys("") == ["a"]
+    assert storage.staged() == []
+
+
 def test_whatever_becomes_of_the_visible_name_publishing_again_heals_it(storage: Storage) -> None:
     first, second = staged(storage, 1, "x", b"first"), staged(storage, 2, "x", b"second")
     storage.publish(second, "a")

@@ -30,12 +30,12 @@ class Both(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.posix: Storage = PosixStorage.create(Path(self.folder.name) / "job")
         self.memory: Storage = MemoryStorage()
-        self.files: list[tuple[StagedFile, StagedFile]] = []
+        self.files: list[tuple[StagedFile, StagedFile, str]] = []
 
     def teardown(self) -> None:
-        for pair in self.files:
-            for file in pair:
-                file.abandon()
+        for posix, memory, _ in self.files:
+            posix.abandon()
+            memory.abandon()
         self.folder.cleanup()
 
     def agree(self, action: Callable[[Storage], object]) -> None:
@@ -64,7 +64,7 @@ class Both(RuleBasedStateMachine):
         made: list[StagedFile] = []
         self.agree(lambda storage: made.append(storage.stage(generation, name)))
         if made:
-            self.files.append((made[0], made[1]))
+            self.files.append((made[0], made[1], f"{generation}/{name}"))
 
     @rule(data=DATA, offset=st.integers(0, 50), which=st.integers(0, 2))
     def write_at(self, data: bytes, offset: int, which: int) -> None:
@@ -80,14 +80,16 @@ class Both(RuleBasedStateMachine):
 
     def on_file(self, which: int, action: Callable[[StagedFile], object]) -> None:
         if self.files:
-            posix, memory = self.files[which % len(self.files)]
+            posix, memory, _ = self.files[which % len(self.files)]
             assert outcome(lambda: action(posix)) == outcome(lambda: action(memory))
 
     @rule(which=st.integers(0, 2), key=KEYS)
     def publish_sealed(self, which: int, key: str) -> None:
         """Only what was sealed, once: to publish anything else is a fault that a directory cannot notice."""
         if self.files:
-            posix, memory = self.files.pop(which % len(self.files))
+            posix, memory, handle = self.files.pop(which % len(self.files))
+            if any(other == handle for *_, other in self.files):
+                return  # it was discarded and staged anew: who seals one of the two may publish the other
             handles = outcome(posix.seal), outcome(memory.seal)
             assert handles[0] == handles[1]
             for _ in range(2):
@@ -98,9 +100,9 @@ class Both(RuleBasedStateMachine):
     def stage_link(self, handle: str, generation: int, name: str) -> None:
         self.agree(lambda storage: storage.stage_link(handle, generation, name))
 
-    @rule(handle=HANDLES)
-    def discard(self, handle: str) -> None:
-        self.agree(lambda storage: storage.discard(handle))
+    @rule(handle=HANDLES, key=st.just("") | KEYS)
+    def discard(self, handle: str, key: str) -> None:
+        self.agree(lambda storage: storage.discard(handle, key))
 
     @invariant()
     def the_same_is_there(self) -> None:

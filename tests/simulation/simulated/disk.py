@@ -48,8 +48,10 @@ class Disk:
     def publish(self, handle: str, key: str) -> None:
         self._mutate("publish", key, lambda: self._shared.publish(handle, key))
 
-    def discard(self, handle: str) -> None:
-        self._mutate("discard", handle, lambda: self._shared.discard(handle))
+    def discard(self, handle: str, key: str = "") -> None:
+        self._mutate("discard", handle, lambda: self._shared.discard(handle, key))
+        if key:
+            self._changed(key)
 
     def _mutate(self, operation: str, key: str, act: Callable[[], None]) -> None:
         self._trouble.before(operation, key)
