@@ -64,6 +64,10 @@ notices: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## a real traini
 mutants: $(VENV)/has-test $(VENV)/has-distckpt ## leaves out each fsync, fence and checksum in turn; writes docs/mutants.md
 	@$(PY) tests/mutation/mutants.py --table docs/mutants.md $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/has-fuzz $(VENV)/has-distckpt ## every parser under atheris, a minute each (ARGS="--seconds 600 manifest")
+	@$(PY) tests/fuzz/fuzz.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/has-bench $(VENV)/has-distckpt ## saving and restoring beside stock TensorFlow and the machine's limits (ARGS="--mib 256")
 	@$(PY) benchmarks/save.py $(ARGS)
@@ -113,6 +117,7 @@ $(VENV)/has-demo: $(VENV)/has-runtime
 $(VENV)/has-test: $(VENV)/has-demo
 $(VENV)/has-lint: $(VENV)/has-test
 $(VENV)/has-bench: $(VENV)/has-runtime
+$(VENV)/has-fuzz: $(VENV)/has-runtime
 $(VENV)/has-distckpt: pyproject.toml $(VENV)/has-runtime
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

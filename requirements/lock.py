@@ -39,6 +39,7 @@ LOCKS = (
     Lock("demo", ("--extra", "demo", "pyproject.toml"), ("runtime",)),
     Lock("test", ("pyproject.toml", "requirements/test.in"), ("runtime", "demo")),
     Lock("bench", ("requirements/bench.in",), ("runtime", "demo")),
+    Lock("fuzz", ("requirements/fuzz.in",), ("runtime",)),
     Lock("lint", ("requirements/lint.in",), ("runtime", "demo", "test")),
 )
 
