@@ -87,9 +87,7 @@ class Both(RuleBasedStateMachine):
     def publish_sealed(self, which: int, key: str) -> None:
         """Only what was sealed, once: to publish anything else is a fault that a directory cannot notice."""
         if self.files:
-            posix, memory, handle = self.files.pop(which % len(self.files))
-            if any(other == handle for *_, other in self.files):
-                return  # it was discarded and staged anew: who seals one of the two may publish the other
+            posix, memory, _ = self.files.pop(which % len(self.files))
             handles = outcome(posix.seal), outcome(memory.seal)
             assert handles[0] == handles[1]
             for _ in range(2):
@@ -103,6 +101,7 @@ class Both(RuleBasedStateMachine):
     @rule(handle=HANDLES, key=st.just("") | KEYS)
     def discard(self, handle: str, key: str) -> None:
         self.agree(lambda storage: storage.discard(handle, key))
+        self.files = [each for each in self.files if each[2] != handle]  # another file may get that name, unsealed
 
     @invariant()
     def the_same_is_there(self) -> None:
