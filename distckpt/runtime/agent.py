@@ -18,7 +18,7 @@ from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, OutcomeUnknown, cause_of, error_from
-from distckpt.model import NO_FILE, Cause, DataFile, Entry, Manifest, Shard, Share, TensorSpec
+from distckpt.model import Cause, DataFile, Entry, Manifest, Shard, Share, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -46,7 +46,7 @@ from distckpt.runtime.salvage import KeptSnapshot, KeptSnapshots
 from distckpt.runtime.staging import discard_all
 from distckpt.runtime.successor import Successor
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket, Snapshot, StateSnapshot, Ticket, WishTicket
-from distckpt.runtime.unchanged import Sorted, Unchanged
+from distckpt.runtime.unchanged import Sorted, Unchanged, stage
 from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import StagedFile, Storage
 from distckpt.storage.sealing import sealed
@@ -450,15 +450,7 @@ class AgentRuntime:
         parts = unchanged.sort(payloads, checkpoint, name + FROZEN) if unchanged else Sorted(None, [], payloads)
         if to_write := [*parts.apart, *parts.rest]:
             self._activity.begin(effect.round, sum(payload.data.size for payload in to_write))
-        frozen, changed = parts.linked, NO_FILE
-        try:
-            if parts.apart:
-                frozen = self._staged_file(name + FROZEN, parts.apart, ticket)
-            if parts.rest:
-                changed = self._staged_file(name, parts.rest, ticket)
-        except BaseException:
-            discard_all(self._storage, [] if frozen is None else [frozen.handle])
-            raise
+        changed, frozen = stage(parts, name, self._storage, lambda file, its: self._staged_file(file, its, ticket))
         if unchanged is not None:
             unchanged.keep(checkpoint, frozen)
         return Shard(worker, changed.handle, changed.size_bytes, changed.entries, frozen=frozen)

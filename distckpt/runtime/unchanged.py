@@ -8,7 +8,7 @@ of the job begins anew. For one thread; call `keep` once the files of a share ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import xxhash
@@ -16,7 +16,8 @@ import xxhash
 from distckpt.bundle.parallel import for_each
 from distckpt.bundle.payload import Payload
 from distckpt.errors import StorageError
-from distckpt.model import DataFile, Entry, Slice
+from distckpt.model import NO_FILE, DataFile, Entry, Slice
+from distckpt.protocol.staged import FROZEN
 from distckpt.runtime.staging import discard_all
 from distckpt.storage.interface import Storage
 
@@ -38,6 +39,24 @@ class Sorted:
     linked: DataFile | None
     apart: list[Payload]
     rest: list[Payload]
+
+
+def stage(
+    parts: Sorted, name: str, storage: Storage, write: Callable[[str, Sequence[Payload]], DataFile]
+) -> tuple[DataFile, DataFile | None]:
+    """Has `write` stage what is to be written, as `name` and as the file apart. Returns the file of the rest, and that
+    apart. Raises what `write` raises; then nothing is left.
+    """
+    frozen, rest = parts.linked, NO_FILE
+    try:
+        if parts.apart:
+            frozen = write(name + FROZEN, parts.apart)
+        if parts.rest:
+            rest = write(name, parts.rest)
+    except BaseException:
+        discard_all(storage, [] if frozen is None else [frozen.handle])
+        raise
+    return rest, frozen
 
 
 @dataclass(slots=True)

@@ -139,7 +139,7 @@ class PosixStorage:
         source, path = self._staged_path(handle), self._staged_path(linked)
         with found("link", handle):
             self._in_folder(path, lambda: os.link(source, path), source)
-            sync_folder(path.parent)
+            sync_folder(path.parent)  # the chief's, of what it stages later, may be on another machine
         return linked
 
     def publish(self, handle: str, key: str) -> None:

@@ -20,10 +20,11 @@ import pytest
 from crashing.chief import start, values
 from crashing.recording import Change, Recording, Sync
 from crashing.states import State, as_changes, crash_states, materialise
-from crashing.story import Expected, check, nothing_is_synced, save_retire_and_restart
+from crashing.story import Expected, check, nothing_is_synced, save_and_link, save_retire_and_restart
 from crashing.system import layer
 
 from distckpt.errors import DistckptError
+from distckpt.runtime import unchanged
 from distckpt.storage.posix import PosixStorage
 
 ALL = os.environ.get("DISTCKPT_CRASH_STATES") == "all"
@@ -78,6 +79,27 @@ def test_whatever_a_power_loss_leaves_of_saves_retentions_and_restarts_is_recove
             check(place / "job", Expected(state.live, state.coming))
     print(f"{number} crash states of {len(changes)} changes")  # noqa: T201 - `make crashes` shows it
     assert number > 400
+
+
+@pytest.fixture
+def linking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Change]:
+    """What the story that links asked of the file system."""
+    monkeypatch.setattr(unchanged, "LEAST_BYTES", 1)
+    recording = Recording(str(tmp_path))
+    with nothing_is_synced(), layer(tmp_path, recording):
+        save_and_link(tmp_path / "job", recording.say)
+    return recording.changes
+
+
+def test_whatever_a_power_loss_leaves_of_saves_that_link_is_recovered(linking: list[Change], places: Places) -> None:
+    assert any(isinstance(each, Sync) and each.site.startswith("stage_link") for each in linking)
+    number = 0
+    for state in crash_states(linking):
+        number += 1
+        for place in places.of(state):
+            check(place / "job", Expected(state.live, state.coming))
+    print(f"{number} crash states of {len(linking)} changes, with links")  # noqa: T201 - as above
+    assert number > 150
 
 
 def test_a_power_loss_in_the_recovery_from_a_power_loss_is_recovered_to_the_same(

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+import xxhash
 from simulated.checker import Violation
 from simulated.faults import ONLY_KILLS
 from simulated.world import run
@@ -46,13 +47,23 @@ def test_shards_of_another_round_are_caught(monkeypatch: pytest.MonkeyPatch) -> 
         return self.current if isinstance(self.current, SaveRound) else None
 
     monkeypatch.setattr(Rounds, "_open_save", open_save)
-    assert "I1" in violation(slow=0.4, repeat=0.3, write_failed=0.3, write_slow=0.5, crash=0.0, heal_at=30.0)
+    monkeypatch.setattr(SaveRound, "_compare", lambda *_: [])  # their values differ: that is caught before
+    found = violation(slow=0.4, repeat=0.3, write_failed=0.3, write_slow=0.5, crash=0.0, heal_at=30.0)
+    assert "I1" in found or "it is missing" in found, "in the checkpoint, or before: that shard had other tensors"
+
+
+def test_a_link_to_what_has_changed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xxhash, "xxh3_128_digest", lambda _: b"the same")
+    assert "mirrored variables differ" in violation(), "what the others hold is another content"
+    monkeypatch.setattr(SaveRound, "_compare", lambda *_: [])
+    assert "I1" in violation()
 
 
 def test_workers_at_different_steps_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SaveRound, "_check_same_step", lambda *_: None)
     monkeypatch.setattr(SaveRound, "_compare", lambda *_: [])  # their values differ: that is caught before
-    assert "I1" in violation()
+    found = violation()  # in the checkpoint, or first by whoever is told of another's step
+    assert "I1" in found or "I6" in found
 
 
 def test_a_journal_without_fencing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

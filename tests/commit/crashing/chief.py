@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +16,11 @@ from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import recover
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
-from distckpt.model import Shard, StagedState
+from distckpt.model import DataFile, Shard, StagedState
 from distckpt.protocol.effects import Commit
 from distckpt.protocol.retention import KeepLatest, Preservation
+from distckpt.protocol.staged import FROZEN
+from distckpt.runtime.unchanged import Unchanged, stage
 from distckpt.runtime.worker_state import stage_state
 from distckpt.storage.interface import Storage
 
@@ -27,12 +29,15 @@ DT_FLOAT = 1
 
 @dataclass
 class Chief:
-    """One generation of the job, from its recovery on."""
+    """One generation of the job, from its recovery on. `unchanged` (by worker): each worker has also a tensor that
+    never changes, and links it.
+    """
 
     storage: Storage
     journal: Journal
     committer: Committer
     rounds: int = 0
+    unchanged: dict[int, Unchanged] | None = None
 
     def commit(
         self, step: int, value: float, workers: int = 2, name: str | None = None, states: tuple[int, ...] = ()
@@ -50,15 +55,31 @@ class Chief:
         return self.committer.commit(request)[1]
 
     def _shard(self, worker: int, value: float) -> Shard:
-        data = np.full(100, value, np.float32).view(np.uint8)
-        file = self.storage.stage(self.journal.state.generation, f"{self.rounds}-{worker}")
-        entries, size = write_share([Payload(f"tensor-{worker}", DT_FLOAT, (100,), data)], file, threads=1)
-        return Shard(worker, file.seal(), size, entries)
+        payloads = [_payload(f"tensor-{worker}", value)]
+        name = f"{self.rounds}-{worker}"
+        if self.unchanged is None:
+            written = self._staged(name, payloads)
+            return Shard(worker, written.handle, written.size_bytes, written.entries)
+        unchanged = self.unchanged.setdefault(worker, Unchanged(self.storage, self.journal.state.generation, 1))
+        checkpoint = str(self.rounds)  # no step is saved twice in a generation
+        parts = unchanged.sort([*payloads, _payload(f"constant-{worker}", -1.0)], checkpoint, name + FROZEN)
+        changed, frozen = stage(parts, name, self.storage, self._staged)
+        unchanged.keep(checkpoint, frozen)
+        return Shard(worker, changed.handle, changed.size_bytes, changed.entries, frozen=frozen)
+
+    def _staged(self, name: str, payloads: Sequence[Payload]) -> DataFile:
+        file = self.storage.stage(self.journal.state.generation, name)
+        entries, size = write_share(payloads, file, threads=1)
+        return DataFile(file.seal(), size, entries)
 
     def _state(self, worker: int, value: float, workers: int) -> StagedState:
         payload = Payload("own", DT_FLOAT, (10,), np.full(10, value + worker, np.float32).view(np.uint8))
         name = f"{self.rounds}-{worker}"
         return stage_state([payload], self.storage, self.journal.state.generation, name, workers, 1)
+
+
+def _payload(name: str, value: float) -> Payload:
+    return Payload(name, DT_FLOAT, (100,), np.full(100, value, np.float32).view(np.uint8))
 
 
 def start(
@@ -67,6 +88,8 @@ def start(
     directory: str = "/job",
     hours: float | None = None,
     clock: Callable[[], float] = time.time,
+    *,
+    linking: bool = False,
 ) -> Chief:
     """What a new chief does: the next generation, recovery, a committer."""
     journal = Journal.open(storage)
@@ -74,7 +97,7 @@ def start(
     preserved = recover(storage, journal, directory, now=clock())
     policy, preservation = KeepLatest(keep), Preservation(hours)
     committer = Committer(storage, journal, "job", policy, preserved, clock=clock, preservation=preservation)
-    return Chief(storage, journal, committer)
+    return Chief(storage, journal, committer, unchanged={} if linking else None)
 
 
 def values(storage: Storage) -> dict[int, float]:

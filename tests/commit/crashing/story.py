@@ -30,17 +30,25 @@ def save_retire_and_restart(directory: Path, say: Say) -> None:
     chief.commit(4, 4.0)
 
 
+def save_and_link(directory: Path, say: Say) -> None:
+    """Saves of which the third links what the second put apart, each retiring the one before."""
+    chief = Life(directory, 1, say, linking=True)
+    for step in (1, 2, 3):
+        chief.commit(step, float(step), workers=1)
+
+
 class Life:
     """A start on `directory`. `live` are the values by step that its journal says exist."""
 
-    def __init__(self, directory: Path, keep: int, say: Say) -> None:
-        self.chief: Chief = start(PosixStorage.create(directory), keep=keep, directory=str(directory))
+    def __init__(self, directory: Path, keep: int, say: Say, *, linking: bool = False) -> None:
+        storage = PosixStorage.create(directory)
+        self.chief: Chief = start(storage, keep=keep, directory=str(directory), linking=linking)
         self.say = say
         self.live = values(self.chief.storage)
         say(self.live)
 
-    def commit(self, step: int, value: float) -> None:
-        self.chief.commit(step, value)
+    def commit(self, step: int, value: float, workers: int = 2) -> None:
+        self.chief.commit(step, value, workers)
         live = {each.step for each in self.chief.journal.state.live}
         self.live = {each: of for each, of in (self.live | {step: value}).items() if each in live}
         self.say(self.live)

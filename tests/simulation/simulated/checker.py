@@ -208,7 +208,9 @@ class Checker:
         captured_in = self.takeovers.get(checkpoint.generation, checkpoint.generation)
         self.require(tag == (captured_in, checkpoint.step), f"I6: {checkpoint.name} holds {tag}")
         data = sum(file.size_bytes for file in checkpoint.files if ".data-" in file.name)
-        self.require(data == MODEL_BYTES, f"I7: {checkpoint.name} has {data} bytes, the model {MODEL_BYTES}")
+        # A linked file may hold what was the same once and is not any more, up to half of it.
+        most = 2 * MODEL_BYTES if self._world.faults.slow_tensors.tensors else MODEL_BYTES
+        self.require(MODEL_BYTES <= data <= most, f"I7: {checkpoint.name} has {data} bytes, the model {MODEL_BYTES}")
 
     def _check_restored(self, history: History) -> None:
         """I2: no restore goes back behind what earlier generations had acknowledged."""

@@ -65,6 +65,13 @@ class Disk:
         self._trouble.before("stage", name)
         return _StagedFile(self._shared.stage(generation, name), self._trouble)
 
+    def stage_link(self, handle: str, generation: int, name: str) -> str:
+        self._trouble.before("stage_link", name)
+        linked = self._shared.stage_link(handle, generation, name)
+        if self._trouble.after("stage_link", name):
+            raise StorageError(f"simulated: stage_link {name} has an unclear outcome", name)
+        return linked
+
     def read(self, key: str) -> bytes:
         return self._shared.read(key)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from simulated.model import NO_TENSORS, Slow
+
 from distckpt.protocol.deadlines import Deadlines
 
 DEADLINES = Deadlines(
@@ -30,8 +32,9 @@ class Faults:
     when the disk fills up, and for how long. `jumps`: when the machines' clocks jump, and how far. `wishes`: when
     someone has one (a save that no worker foresaw). `restart_s`: the launcher takes up to so long to start the job
     again. `snapshot_every`: a snapshot of every so many steps is kept, and the steps are taken together, as with
-    collectives (0: none, and each worker goes at its own pace); `save_every`: the same for saves. The rest are rates;
-    `flipped`, a bit of a worker's memory before it writes, is never drawn.
+    collectives (0: none, and each worker goes at its own pace); `save_every`: the same for saves. `slow_tensors` are
+    linked while they do not change. The rest are rates; `flipped`, a bit of a worker's memory before it writes, is
+    never drawn.
     """
 
     world_size: int
@@ -62,6 +65,7 @@ class Faults:
     unclear: float = 0.0
     corrupt: float = 0.0
     flipped: float = 0.0
+    slow_tensors: Slow = NO_TENSORS
 
     @property
     def only_kills(self) -> bool:
@@ -70,9 +74,8 @@ class Faults:
 
     def healed(self) -> Faults:
         """The same job without faults."""
-        return Faults(
-            self.world_size, self.keep, self.heal_at, self.capture_late, (), snapshot_every=self.snapshot_every
-        )
+        kept = {"snapshot_every": self.snapshot_every, "slow_tensors": self.slow_tensors}
+        return replace(Faults(self.world_size, self.keep, self.heal_at, self.capture_late, ()), **kept)
 
 
 ONLY_KILLS: dict[str, Any] = {
@@ -127,4 +130,11 @@ def draw(rng: Random) -> Faults:
         refused=rate(0.2, 0.03),
         unclear=rate(0.2, 0.1),
         corrupt=rate(0.15, 0.5),
+        slow_tensors=_slow(Random(heal_at)),
     )
+
+
+def _slow(rng: Random) -> Slow:
+    """Drawn apart from the rest, which a seed draws as it did before there were any."""
+    tensors = rng.choice(((), (), ("embedding",), ("embedding", "bias"), ("embedding", "kernel", "bias")))
+    return Slow(frozenset(tensors), every=rng.choice((2, 5, 1000)))

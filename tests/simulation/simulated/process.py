@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from simulated.chief import Chief
 from simulated.disk import Crash, Disk
-from simulated.model import DIGEST, SPECS, Tag, check, own_bytes, read_tag, stage_share
+from simulated.model import DIGEST, SPECS, Memory, Tag, check, own_bytes, read_tag, stage_share
 from simulated.takeover import look, take_over
 from simulated.training import Training
 
@@ -20,11 +20,12 @@ from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
 from distckpt.protocol.messages import Join, Sender, Wish
 from distckpt.protocol.plan import plan
+from distckpt.runtime.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from simulated.world import World
 
-TAKES_SPACE = ("put_if_absent", "put", "stage", "write_at", "seal", "publish")
+TAKES_SPACE = ("put_if_absent", "put", "stage", "stage_link", "write_at", "seal", "publish")
 
 
 class Process:
@@ -43,6 +44,7 @@ class Process:
         self.chief: Chief | None = Chief(self) if worker == 0 else None
         self.training = Training(self)
         self.agent: Agent | None = None
+        self.unchanged: Unchanged | None = None
         self.me = Sender(world.job, 0, worker, incarnation)
         self.snapshots: dict[int, Tag] = {}
         self.kept: list[int] = []
@@ -65,6 +67,8 @@ class Process:
             self.die("cannot write its probe")
             return
         join = Join(self.world.faults.world_size, "host", self.worker, probe)
+        if self.world.faults.slow_tensors.tensors:
+            self.unchanged = Unchanged(self.disk, generation, threads=1)
         self.agent = Agent(self.me, join, self.world.deadlines, "chief:1")
         self.handle(events.Started())
         self.training.begin()
@@ -228,19 +232,21 @@ class Process:
 
     def _write(self, effect: effects.WriteShare) -> None:
         shares = plan(SPECS, effect.own_bytes, effect.splits, effect.weights)
-        share, tag = shares[effect.share], self.snapshots[effect.ordinal]
+        share = shares[effect.share]
         self._maybe_flip()
+        slow = self.world.faults.slow_tensors
+        memory = Memory(self.snapshots[effect.ordinal], self.worker, slow, self._flipped)
         name = f"{effect.round:08d}-{effect.share}-{self.incarnation}"
         try:
             if self.world.rng.random() < self.world.faults.write_failed:
                 raise StorageNoSpace("simulated: no space left")
-            own = effect.share == 0
-            shard = stage_share(self.disk, name, tag, share, own=own, flipped=self._flipped)
+            own, unchanged = effect.share == 0, self.unchanged if effect.share == self.worker else None
+            shard = stage_share(self.disk, name, memory, share, own=own, unchanged=unchanged)
         except StorageError as error:
             self.handle(events.ShareFailed(effect.round, effect.share, cause_of(error, self.worker)))
         else:
             first = effect.share == self.worker
-            found = check(tag, shares, self.worker, len(effect.own_bytes), self._flipped) if first else None
+            found = check(memory, shares, len(effect.own_bytes)) if first else None
             self.handle(events.ShareWritten(effect.round, effect.share, shard, found))
 
     def _maybe_flip(self) -> None:
@@ -258,6 +264,8 @@ class Process:
                 self.world.tell(f"{self}: {error}")
 
     def _verify(self, number: int, name: str) -> None:
+        if self.unchanged is not None:
+            self.unchanged.forget_file()
         try:
             read_tag(self.disk, name)
         except (CorruptData, ObjectMissing) as error:

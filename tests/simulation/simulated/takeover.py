@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulated.model import SPECS, stage_share
+from simulated.model import SPECS, Memory, stage_share
 
 from distckpt.commit.succession import Save, Succession, committed, is_start
 from distckpt.errors import DistckptError, cause_of
@@ -68,7 +68,8 @@ def take_over(process: Process, effect: effects.TakeOver) -> None:
 
         def write(in_generation: int) -> Shard:
             name = f"takeover-{process.incarnation}"
-            return stage_share(disk, name, tag, whole, own=True, generation=in_generation)
+            memory = Memory(tag, process.worker, world.faults.slow_tensors)
+            return stage_share(disk, name, memory, whole, own=True, generation=in_generation)
 
         made = succession.commit(journal, Save(effect.round, tag[1], f"ckpt-{tag[1]}", {}, effect.missing), write)
     except DistckptError as error:
