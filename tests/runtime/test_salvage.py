@@ -14,6 +14,8 @@ from distckpt.errors import ConfigurationError
 from distckpt.model import Place
 from distckpt.options import Options
 from distckpt.protocol.deadlines import Deadlines
+from distckpt.protocol.messages import CoordinatorEnvelope, Salvage
+from distckpt.runtime.in_hand import VARIABLE, in_hand
 from distckpt.runtime.salvage import Keeper, KeptSnapshot
 
 
@@ -148,3 +150,31 @@ def test_what_gathers_the_metrics_is_called_before_the_capture_of_what_it_may_ch
     for step in (1, 2):
         keeper.step_ended(agent, step, gather)
     assert calls == ["gathered", "captured"]
+
+
+def test_what_is_kept_is_in_hand_for_the_launcher_until_it_is_committed(
+    job: Any, model: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = tmp_path / "hand"
+    hand.mkdir()
+    monkeypatch.setenv(VARIABLE, str(hand))
+    workers = job.start(2, snapshot_every=1)
+    for worker in workers:
+        kept(worker, model, 1)
+    assert in_hand(hand) == ["what is kept of the last steps"] * 2
+    for step in (2, 3):  # when the second has its outcome, all that followed from the first is done
+        for ticket in [worker.save(step, model) for worker in workers]:
+            ticket.outcome.result()
+    close_all(job)
+    assert in_hand(hand) == []
+
+
+def test_a_save_of_the_training_waits_for_a_salvage_that_has_begun(job: Any, model: Any) -> None:
+    workers = job.start(2, snapshot_every=1)
+    for worker in workers:
+        kept(worker, model, 1)
+        agent = worker.session.agent
+        agent.heard(CoordinatorEnvelope(agent._me, Salvage(1)))  # nobody is lost: the coordinator declines what follows
+    for ticket in [worker.save(2, model) for worker in workers]:
+        assert ticket.outcome.result().checkpoint.name == "ckpt-2"
+    close_all(job)
