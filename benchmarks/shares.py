@@ -89,7 +89,9 @@ class Arrays:
 
 
 class Held:
-    """A storage that writes no more than `rate` bytes a second."""
+    """A storage that writes no more than `rate` bytes a second into the file that it staged last. A writer that was
+    woken too late makes up for it.
+    """
 
     def __init__(self, storage: Any, rate: float) -> None:
         self._storage = storage
@@ -101,15 +103,16 @@ class Held:
         return getattr(self._storage, name)
 
     def stage(self, generation: int, name: str) -> StagedFile:
+        with self._lock:
+            self._free_at = time.monotonic()
         return _HeldFile(self._storage.stage(generation, name), self)
 
     def take(self, size_bytes: int) -> None:
         """Waits until so many bytes may be written."""
         with self._lock:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now) + size_bytes / self._rate
-            wait = self._free_at - now
-        time.sleep(wait)
+            self._free_at += size_bytes / self._rate
+            wait = self._free_at - time.monotonic()
+        time.sleep(max(0.0, wait))
 
 
 class _HeldFile:
@@ -183,10 +186,12 @@ def follow(directory: Path, workers: int, size_bytes: int, rate: float) -> dict[
             agent._storage = Held(agent._storage, each)  # noqa: SLF001 # the one place where a share is written
         ideal = running.model_bytes / sum(rates)
         seconds = [running.save() for _ in range(SAVES + WEIGHED)]
+        written = running.sessions[0].bytes_by_worker(f"ckpt-{len(seconds)}")
     return {
         "workers": workers,
         "ideal_s": ideal,
         "saves_s": seconds,
+        "bytes_by_worker": written,
         "even shares / ideal": statistics.median(seconds[:SAVES]) / ideal,
         "by speed / ideal": statistics.median(seconds[SAVES:]) / ideal,
     }
@@ -217,7 +222,7 @@ def check(directory: Path, size_bytes: int, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=64, help="of the model whose writing is held back (64)")
+    parser.add_argument("--mib", type=int, default=32, help="a worker, of the model whose writing is held back (32)")
     parser.add_argument("--rate", type=float, default=32.0, help="MiB/s of a worker that is not slow (32)")
     parser.add_argument("--check-mib", type=int, default=256, help="of the model that is checked (256)")
     parser.add_argument("--rounds", type=int, default=24, help="saves of each kind of check (24)")
@@ -225,7 +230,7 @@ def main() -> None:
     parser.add_argument("--json", default=None, help="a file for the figures")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=told.directory) as directory:
-        follows = [follow(Path(directory), workers, told.mib * MIB, told.rate * MIB) for workers in (2, 4)]
+        follows = [follow(Path(directory), workers, workers * told.mib * MIB, told.rate * MIB) for workers in (2, 4)]
         checked = check(Path(directory), told.check_mib * MIB, told.rounds)
     rows = [("ONE WORKER OF A QUARTER OF THE SPEED", "EVEN SHARES / IDEAL", "BY SPEED / IDEAL")]
     for each in follows:

@@ -20,7 +20,7 @@ long as with the best shares (2 workers), and weights stay.
 """
 SAVES = 3
 """So many measured saves, and the median of them, say how fast a worker is."""
-SECONDS_MIN = 0.2
+SECONDS_MIN = 1.0
 MEAN_BYTES_MIN = 1 << 20
 """A save counts if its slowest share took so long, and the mean share has so many bytes."""
 

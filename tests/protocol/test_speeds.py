@@ -67,7 +67,7 @@ def noisy(known: Speeds, speed: Sequence[float], noise: random.Random) -> None:
 def test_equal_workers_keep_equal_shares_whatever_the_noise(noise: random.Random, workers: int) -> None:
     known = Speeds(workers)
     for _ in range(20):
-        noisy(known, [100.0 * MIB] * workers, noise)
+        noisy(known, [10.0 * MIB] * workers, noise)
         assert known.weights == ()
 
 

@@ -25,5 +25,6 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture(autouse=True)
 def _tiny_shares_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulated model is small, and its workers' weights change all the time."""
+    """The simulated model is small and soon written; its workers' weights change all the time."""
+    monkeypatch.setattr(speeds, "SECONDS_MIN", 0.2)
     monkeypatch.setattr(speeds, "MEAN_BYTES_MIN", 1)
