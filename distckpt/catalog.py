@@ -13,11 +13,13 @@ from typing import Literal
 
 from distckpt.bundle.index import decode_index
 from distckpt.bundle.names import index_file
-from distckpt.bundle.statefile import STATE_FILE, parse_state
+from distckpt.bundle.statefile import parse_state
 from distckpt.bundle.verify import MISSING, Fault, verify
 from distckpt.commit.adoption import find_adoptable
+from distckpt.commit.manifest import BYTES_MAX as MANIFEST_BYTES_MAX
 from distckpt.commit.manifest import decode_manifest, manifest_file
 from distckpt.commit.publication import is_visible
+from distckpt.commit.statefile import read_state
 from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import ConfigurationError, ObjectMissing
 from distckpt.journal.holding import Holder
@@ -109,7 +111,7 @@ class Catalog:
         if checkpoint.adopted:
             return None
         key = manifest_file(checkpoint.name)
-        return decode_manifest(self._storage.read(key), key)
+        return decode_manifest(self._storage.read_at(key, 0, MANIFEST_BYTES_MAX + 1), key)
 
     def entries(self, step: int) -> tuple[tuple[int, Entry], ...]:
         """Every tensor, or slice of one, with the number of the data file that it stands in; in their order there."""
@@ -150,7 +152,7 @@ class Catalog:
     def _tensorflows(self) -> tuple[Checkpoint, ...]:
         with suppress(ObjectMissing):
             # Raises CorruptData where it is garbage: find_adoptable would set it aside, and a Catalog writes nothing.
-            parse_state(self._storage.read(STATE_FILE))
+            parse_state(read_state(self._storage))
         return find_adoptable(self._storage, str(self._storage.directory), frozenset(), now=0.0).checkpoints
 
     def _size_faults(self, checkpoint: Checkpoint) -> Iterator[Fault]:

@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from distckpt.bundle.names import index_file
-from distckpt.bundle.statefile import STATE_FILE, parse_state
+from distckpt.bundle.statefile import parse_state
 from distckpt.commit.publication import is_removed, is_visible
+from distckpt.commit.statefile import read_state
 from distckpt.errors import CorruptData, ObjectMissing
 from distckpt.journal.following import Follower
 from distckpt.journal.holding import Holder
@@ -196,7 +197,7 @@ class _Every:
 def _tensorflows(directory: str | os.PathLike[str]) -> list[str]:
     """What TensorFlow's state file names, the latest last; nothing where it cannot be read, as TensorFlow has it."""
     try:
-        state = parse_state(PosixStorage(directory).read(STATE_FILE))
+        state = parse_state(read_state(PosixStorage(directory)))
     except (ObjectMissing, CorruptData):
         return []
     latest = state.model_checkpoint_path

@@ -14,7 +14,8 @@ from pathlib import PurePath
 
 from distckpt.bundle.index import decode_index
 from distckpt.bundle.names import data_file, index_file, is_state_name
-from distckpt.bundle.statefile import STATE_FILE, CheckpointState, parse_state
+from distckpt.bundle.statefile import CheckpointState, parse_state
+from distckpt.commit.statefile import read_state
 from distckpt.errors import CorruptData, InvalidName, ObjectMissing
 from distckpt.model import Checkpoint, FileRecord
 from distckpt.storage.interface import Storage
@@ -38,7 +39,7 @@ class Found:
 def find_adoptable(storage: Storage, directory: str, known: frozenset[str], now: float) -> Found:
     """Looks for checkpoints of others. `known`: names that the journal has or had; `now`: seconds since the epoch."""
     try:
-        data = storage.read(STATE_FILE)
+        data = read_state(storage)
     except ObjectMissing:
         return Found()
     try:

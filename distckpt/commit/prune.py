@@ -7,10 +7,11 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from distckpt.bundle.statefile import STATE_FILE, parse_state
+from distckpt.bundle.statefile import parse_state
 from distckpt.commit.adoption import find_adoptable
 from distckpt.commit.committer import Committer
 from distckpt.commit.recovery import foresee_live
+from distckpt.commit.statefile import read_state
 from distckpt.commit.takeover import taken_over
 from distckpt.errors import ObjectMissing
 from distckpt.journal.leases import LeaseWatch
@@ -57,7 +58,7 @@ def _live(storage: Storage, directory: str) -> tuple[Checkpoint, ...]:
     """Those in the journal, and those of plain TensorFlow that a start adopts, as it takes them over."""
     with suppress(ObjectMissing):
         # Raises CorruptData where it is garbage: find_adoptable would set it aside, and this writes nothing.
-        parse_state(storage.read(STATE_FILE))
+        parse_state(read_state(storage))
     state, now = load(storage).state, time.time()
     known = {each.name for each in state.live} | {each.checkpoint.name for each in state.quarantined}
     return foresee_live(state, find_adoptable(storage, directory, frozenset(known), now), now)

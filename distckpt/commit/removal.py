@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from distckpt.commit.publication import removal_is_safe, remove
 from distckpt.errors import CorruptJournal, ObjectMissing
-from distckpt.journal.codec import checkpoint_from_json, checkpoint_to_json
+from distckpt.journal.codec import RECORD_BYTES_MAX, checkpoint_from_json, checkpoint_to_json
 from distckpt.journal.fields import Fields
 from distckpt.model import Checkpoint
 from distckpt.storage.interface import Storage
@@ -55,7 +55,7 @@ def postponed(storage: Storage) -> Iterator[tuple[str, Checkpoint]]:
     """What is to be deleted when nobody reads it any more, with the keys under which that is written down."""
     for key in storage.keys(POSTPONED):
         try:
-            checkpoint = checkpoint_from_json(Fields(json.loads(storage.read(key)), key))
+            checkpoint = checkpoint_from_json(Fields(json.loads(storage.read_at(key, 0, RECORD_BYTES_MAX)), key))
         except ObjectMissing:
             continue
         except (CorruptJournal, ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from distckpt.bundle.statefile import STATE_FILE
 from distckpt.commit.rehearsal import Rehearsal
+from distckpt.commit.statefile import read_state
 from distckpt.commit.takeover import taken_over
 from distckpt.errors import ObjectMissing
 from distckpt.journal.leases import LEASES
@@ -72,7 +73,7 @@ def _look(storage: Storage) -> _Sight:
     keys = [key for key in storage.keys("") if not key.startswith(_NOT_TOLD)]
     owned = [file for checkpoint in state.live for file in checkpoint.files if file.handle]
     try:
-        state_file = storage.read(STATE_FILE)
+        state_file = read_state(storage)
     except ObjectMissing:
         state_file = b""
     return _Sight(

@@ -7,8 +7,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distckpt.bundle.statefile import STATE_FILE, CheckpointState, format_state
+from distckpt.errors import CorruptData
 from distckpt.model import Checkpoint
 from distckpt.storage.interface import Storage
+
+BYTES_MAX = 64 << 20
+"""That of some hundred thousand checkpoints."""
+
+
+def read_state(storage: Storage) -> bytes:
+    """The state file's content. Raises ObjectMissing; CorruptData where it is too large to be one."""
+    size = storage.size(STATE_FILE)
+    if size > BYTES_MAX:
+        raise CorruptData(STATE_FILE, f"it has {size} bytes, and at most {BYTES_MAX} are read: move it away")
+    return storage.read(STATE_FILE)
 
 
 def write_state(storage: Storage, live: Sequence[Checkpoint], last_preserved: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from distckpt.bundle.verify import MISSING, Fault, verify
-from distckpt.commit.manifest import decode_manifest, manifest_file
+from distckpt.commit.manifest import BYTES_MAX, decode_manifest, manifest_file
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.model import Manifest
 from distckpt.storage.interface import Storage
@@ -21,7 +21,7 @@ def read_manifest(storage: Storage, name: str, sha256: str) -> tuple[Manifest | 
         return None, []
     key = manifest_file(name)
     try:
-        data = storage.read(key)
+        data = storage.read_at(key, 0, BYTES_MAX + 1)
         if hashlib.sha256(data).hexdigest() != sha256:
             return None, [Fault(key, "", "it is not the manifest that was committed: its sha256 is another")]
         manifest = decode_manifest(data, key)

@@ -31,7 +31,7 @@ CONFIRM_S = 2 * RENEW_S
 """and dead if it still has not changed so much later: who watches may have been frozen together with the holder."""
 REWRITE_S = 0.5
 """A lease is not written again sooner, but for the once that it is narrowed; see `LeaseWatch`."""
-_BYTES_MAX = 1 << 22
+LEASE_BYTES_MAX = 1 << 22
 
 
 def identity(checkpoint: Checkpoint) -> str:
@@ -136,7 +136,7 @@ class LeaseWatch:
         seen: dict[str, _Sight] = {}
         for key in sorted({*self._storage.keys(LEASES), *self._storage.keys(LEASES), *self._sights}):
             try:
-                data = self._storage.read_at(key, 0, _BYTES_MAX)
+                data = self._storage.read_at(key, 0, LEASE_BYTES_MAX)
             except ObjectMissing:
                 continue  # let go just now
             sight = self._sight(key, data)

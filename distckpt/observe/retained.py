@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 
 from distckpt.errors import CorruptJournal, StorageError
-from distckpt.journal.leases import LEASES, Lease, decode_lease
+from distckpt.journal.leases import LEASE_BYTES_MAX, LEASES, Lease, decode_lease
 from distckpt.model import Checkpoint
 from distckpt.observe.picture import CheckpointView
 from distckpt.protocol.retention import AnyOf, KeepBest, KeepChosen, KeepEvery, KeepLatest, Policy, Sparing, policy_from
@@ -20,7 +20,7 @@ def leases_in(storage: Storage) -> tuple[Lease, ...]:
 
 def _lease(storage: Storage, key: str) -> Lease | None:
     try:
-        return decode_lease(storage.read(key), key)
+        return decode_lease(storage.read_at(key, 0, LEASE_BYTES_MAX), key)
     except (StorageError, CorruptJournal):  # just over, or not a lease: nobody holds anything by it
         return None
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ from distckpt.catalog import Catalog
 from distckpt.commit.adoption import find_adoptable
 from distckpt.commit.manifest import decode_manifest
 from distckpt.commit.removal import POSTPONED, postponed
-from distckpt.errors import CorruptCheckpoint, DistckptError, InvalidName
+from distckpt.errors import CorruptCheckpoint, CorruptData, DistckptError, InvalidName
 from distckpt.journal.codec import encode_entry
+from distckpt.journal.leases import LEASES
 from distckpt.journal.names import slot_key
 from distckpt.journal.records import CommitRecord, Entry, GenerationRecord, Process, QuarantineRecord, RetireRecord
 from distckpt.model import Checkpoint, FileRecord
+from distckpt.observe.retained import leases_in
 from distckpt.storage.memory import MemoryStorage
 from distckpt.storage.posix import PosixStorage
 
@@ -137,3 +141,26 @@ def test_what_is_no_postponed_checkpoint_stays_and_harms_nobody(content: str) ->
     storage = MemoryStorage()
     storage.put(f"{POSTPONED}/1/ckpt-1.json", content.encode())
     assert list(postponed(storage)) == []
+
+
+def test_files_of_terabytes_are_refused_by_name_and_not_read(tmp_path: Path, new_chief: Any) -> None:
+    directory = tmp_path / "job"
+    chief = new_chief(PosixStorage.create(directory))
+    chief.commit(1, 1.0)
+    lease = directory / LEASES / "huge"
+    waiting = directory / POSTPONED / "1" / "huge.json"
+    for path in (directory / "checkpoint", directory / "ckpt-1.manifest.json", lease, waiting):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.truncate(path, 1 << 42)
+    storage, catalog = PosixStorage(directory), Catalog(directory)
+    tracemalloc.start()
+    with pytest.raises(CorruptData, match=r"checkpoint: it has 4398046511104 bytes, .* move it away"):
+        new_chief(storage)
+    with pytest.raises(CorruptCheckpoint, match=r"ckpt-1\.manifest\.json"):
+        catalog.manifest(1)
+    assert [fault.file for fault in catalog.verify(1)][:1] == ["ckpt-1.manifest.json"]
+    assert list(postponed(storage)) == []
+    assert leases_in(storage) == ()
+    assert tracemalloc.get_traced_memory()[1] < 256 << 20
+    tracemalloc.stop()

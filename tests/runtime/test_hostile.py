@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import resource
 import socket
 import stat
 import threading
@@ -35,7 +36,7 @@ from distckpt.runtime.loop import Loop
 from distckpt.storage.posix import PosixStorage
 
 DEADLINE_S = 60.0
-CONNECTIONS = 200
+CONNECTIONS = 500
 STREAMS = 50
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
 GREETINGS = (b"", HELLO, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00" * 4_096)
@@ -63,6 +64,15 @@ def stub_of() -> Iterator[Callable[[Rendezvous, int], Stub]]:
         yield connect
 
 
+@pytest.fixture
+def _many_files() -> Iterator[None]:
+    """Both ends of each connection are in this process: more than the files that some machines let it open at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * CONNECTIONS)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def commit(workers: Any, step: int, model: Any) -> None:
     for ticket in [worker.save(step, model) for worker in workers]:
         assert ticket.outcome.result().checkpoint.name == f"ckpt-{step}"
@@ -84,6 +94,7 @@ def code_of(call: Callable[[], object]) -> grpc.StatusCode:
     return code
 
 
+@pytest.mark.usefixtures("_many_files")
 def test_floods_oversized_messages_and_readers_that_do_not_read_hold_up_no_save(
     job: Any, model: Any, meeting: Any, stub_of: Any
 ) -> None:
