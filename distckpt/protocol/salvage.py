@@ -80,4 +80,4 @@ class Salvages:
         """Whether nobody needs what the others keep: all that are there are parting, and nothing is to be salvaged."""
         if self._lost_at is not None or self._rounds.salvaged is not None or self._rounds.current is not None:
             return False
-        return all(member.is_parting and member.disconnected_at is None for member in self._survivors)
+        return all(member.is_parting for member in self._survivors)

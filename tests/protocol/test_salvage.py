@@ -121,21 +121,41 @@ def test_a_save_in_flight_that_fails_leaves_what_was_kept_to_be_salvaged() -> No
     assert saved(stage) == [10]
 
 
-def test_a_save_of_the_training_does_not_wait_for_a_salvage_that_nobody_comes_to() -> None:
+def test_nothing_is_decided_before_all_survivors_have_spoken_since_the_loss() -> None:
     stage = kept(10)
     stage.cut.add(1)
-    stage.kill(2)
-    stage.wait(DEADLINES.disconnect_s - BEAT_S)
+    lose(stage, 2)
+    assert stage.kept[0] == [10]
+    stage.say(1, Heartbeat(10, kept=(10,)))
+    assert stage.kept[0] == []
+
+
+def test_a_save_of_the_training_does_not_wait_for_those_who_do_not_come_to_a_salvage() -> None:
+    stage = kept(10)
+    stage.cut.add(1)
+    lose(stage, 2)
+    stage.say(1, Heartbeat(10, kept=(10,)))  # the answer, that this is to be salvaged, is lost
     stage.cut.discard(1)
-    del stage.agents[1]  # present, and silent from here on
-    stage.say(1, Heartbeat(10, kept=(10,)))
-    stage.wait(2 * BEAT_S)
-    stage.say(1, Heartbeat(10, kept=(10,)))
-    assert stage.coordinator.round is not None
-    stage.start(1, "again")
     stage.save(1, 12)
-    assert stage.coordinator.round is not None
-    assert stage.coordinator.round.subjects == {"save 12 ckpt-12"}
+    assert stage.cause(0).kind == "SaveAborted"
+    stage.save(0, 12)
+    assert saved(stage) == [12]
+    assert isinstance(stage.outcomes[1][-1], Committed)
+
+
+def test_where_a_worker_has_left_for_good_no_save_goes_on_and_nothing_is_salvaged() -> None:
+    stage = kept(10)
+    stage.happen(1, events.Stop())
+    lose(stage, 2)
+    assert stage.kept[0] == [10]
+
+
+def test_the_chief_itself_does_not_take_over_when_its_coordinator_is_slow() -> None:
+    stage = kept(10)
+    stage.cut.add(0)
+    stage.happen(0, events.ConnectionLost())
+    stage.wait(DEADLINES.disconnect_s + BEAT_S)
+    assert stage.kept[0] == [10]
 
 
 def test_an_announcement_of_what_nobody_asked_for_is_declined() -> None:
@@ -224,3 +244,17 @@ def test_a_worker_that_is_cut_off_from_a_chief_that_lives_tries_once() -> None:
     assert len(stage.outcomes[1]) == 1
     stage.tell(1, Alive())
     assert stage.kept[1] == [10]
+
+
+def test_a_salvage_that_came_to_nothing_does_not_fail_the_next_save_of_the_others() -> None:
+    stage = kept(10)
+    stage.cut.add(1)
+    stage.happen(1, events.ConnectionLost())
+    stage.wait(6 * DEADLINES.turn_s)
+    assert saved(stage) == [10], "by the others"
+    assert stage.cause(1).kind == "CoordinatorUnreachable"
+    stage.cut.discard(1)
+    stage.wait(2 * DEADLINES.resend_s)
+    for worker in range(3):
+        stage.save(worker, 30)
+    assert saved(stage) == [30]
