@@ -31,8 +31,8 @@ CURVE_SAVES = 3
 
 
 def variables_of(model: str, mib: int) -> list[Any]:
-    """300 variables of 1 to 8 units ("layers"), one that is 9/10 of the model and 30 small ones ("embedding"), or
-    10,000 of 16 numbers each ("small").
+    """300 variables of 1 to 8 units ("layers", and "frozen", where the first 30 are trained), one that is 9/10 of the
+    model and 30 small ones ("embedding"), or 10,000 of 16 numbers each ("small").
     """
     if model == "small":
         return [tf.Variable(tf.random.normal([16])) for _ in range(10_000)]
@@ -49,6 +49,8 @@ class Bench:
         self.workers = len(resolver.cluster_spec().as_dict()["worker"])
         with self.strategy.scope():
             self.variables = variables_of(told["model"], told["mib"])
+        self.frozen = told["model"] == "frozen"
+        trained = self.variables[: LAYERS // 10] if self.frozen else self.variables
         self.model_bytes = sum(4 * variable.shape.num_elements() for variable in self.variables)
         self.checkpoint = tf.train.Checkpoint(variables=self.variables)
         self.directory = Path(told["directory"])
@@ -56,7 +58,7 @@ class Bench:
         self.share = np.random.default_rng(self.worker).integers(0, 256, self.model_bytes // self.workers, np.uint8)
 
         def update() -> None:
-            for variable in self.variables:
+            for variable in trained:
                 variable.assign_add(tf.ones_like(variable) * 1e-3)
 
         self.step = tf.function(lambda: self.strategy.run(update))
@@ -99,7 +101,12 @@ class Bench:
 
     def managers(self) -> tuple[Any, Any]:
         ours = distckpt.CheckpointManager(
-            self.checkpoint, str(self.directory / "ours"), max_to_keep=1, strategy=self.strategy, async_save=True
+            self.checkpoint,
+            str(self.directory / "ours"),
+            max_to_keep=1,
+            strategy=self.strategy,
+            async_save=True,
+            options=distckpt.Options(link_unchanged=self.frozen),
         )
         name = "stock" if self.worker == 0 else f"stock-temporary-{self.worker}"
         stock = tf.train.CheckpointManager(self.checkpoint, str(self.directory / name), max_to_keep=1)
