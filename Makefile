@@ -16,6 +16,9 @@ FOLDERS := $(patsubst %/,%,$(wildcard tests/*/))
 TESTS = $(wildcard tests/test_*.py) $(filter $(FOLDERS),$(FAST)) $(filter-out $(FAST) $(SLOW),$(FOLDERS)) \
 	$(filter $(FOLDERS),$(SLOW))
 
+# Two tests at a time; who has done its half takes from the other's.
+TWO := -n 2 --dist worksteal
+
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -36,7 +39,7 @@ lint: $(VENV)/has-lint $(VENV)/has-distckpt ## ruff check, ruff format --check, 
 
 .PHONY: sim
 sim: $(VENV)/has-test $(VENV)/has-distckpt ## the simulation at length: 200,000 seeded schedules
-	@DISTCKPT_SIM_SCHEDULES=200000 $(PY) -m pytest tests/simulation -o timeout=0 $(ARGS)
+	@DISTCKPT_SIM_SCHEDULES=200000 $(PY) -m pytest $(TWO) tests/simulation -o timeout=0 $(ARGS)
 
 .PHONY: torture
 torture: $(VENV)/has-test $(VENV)/has-demo $(VENV)/has-distckpt ## real trainings of 2 to 4 workers, killed and frozen 200 times (DISTCKPT_TORTURE_ROUNDS, _MINUTES, _SEED)

@@ -1,21 +1,25 @@
 """Thousands of schedules of one job under faults: DESIGN's invariants hold in each.
 
 DISTCKPT_SIM_SCHEDULES=n runs n of them; DISTCKPT_SIM_SEED=s replays the one with seed s, whose story a failure prints.
+In parts, so that several processes can run them.
 """
 
 import os
+from collections.abc import Iterable
 
 import pytest
 from simulated.faults import ONLY_KILLS
 from simulated.world import World, run
 
 SCHEDULES = int(os.environ.get("DISTCKPT_SIM_SCHEDULES", "5000"))
+REPLAYED = os.environ.get("DISTCKPT_SIM_SEED")
+PARTS = [range(part, SCHEDULES, 16) for part in range(16)] if REPLAYED is None else [[int(REPLAYED)]]
 
 
 @pytest.mark.timeout(0)  # as long as the number of schedules takes
-def test_no_schedule_of_faults_breaks_an_invariant() -> None:
-    replayed = os.environ.get("DISTCKPT_SIM_SEED")
-    for seed in range(SCHEDULES) if replayed is None else [int(replayed)]:
+@pytest.mark.parametrize("seeds", PARTS)
+def test_no_schedule_of_faults_breaks_an_invariant(seeds: Iterable[int]) -> None:
+    for seed in seeds:
         run(seed)
 
 
