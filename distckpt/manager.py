@@ -283,7 +283,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         `assert_consumed()`, `expect_partial()` and their like. Raises CorruptCheckpoint, NoRestorableCheckpoint,
         ConfigurationError.
         """
-        agreed = self._agreed(self._selector(step))
+        agreed = self._agreed(self._selector(step), whole=into is None)
         checkpoint = self.checkpoint if into is None else into
         return self._restored(checkpoint, *agreed) if agreed else checkpoint.restore(None)
 
@@ -314,11 +314,11 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             raise ConfigurationError(f"is more or less of it better? say {text}:max or {text}:min")
         return text
 
-    def _agreed(self, selector: str) -> tuple[str, RestoreTicket] | None:
+    def _agreed(self, selector: str, *, whole: bool = True) -> tuple[str, RestoreTicket] | None:
         """The path that all workers restore from, with what this one knows of it; None: there is no checkpoint."""
         self._check_open()
         self.wait()
-        ticket = self._session.agent.begin_restore(selector)
+        ticket = self._session.agent.begin_restore(selector, whole=whole)
         decided = ticket.outcome.result()
         path = None if decided.name is None else self._path(decided.name)
         for name in decided.quarantined:

@@ -8,7 +8,7 @@ from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.reader import BundleReader
-from distckpt.bundle.verify import Fault, check_entries, verify
+from distckpt.bundle.verify import Fault, check_entries, read_index, verify_tensors
 from distckpt.errors import CorruptCheckpoint
 from distckpt.model import Entry
 from distckpt.storage.interface import Storage
@@ -24,9 +24,13 @@ class Loader:
         self._kept = KeptTensors()
         self._reader: BundleReader | None = None
 
-    def verify(self, part: int, parts: int) -> list[Fault]:
+    def verify(self, part: int = 0, parts: int = 1) -> list[Fault]:
         """See `bundle.verify.verify`. What was read is kept."""
-        return verify(self._storage, self._name, part=part, parts=parts, threads=self._threads, kept=self._kept)
+        index, faults = read_index(self._storage, self._name)
+        if index is None:
+            return faults
+        self._reader = BundleReader(self._storage, self._name, index)
+        return verify_tensors(self._storage, self._name, index, part, parts, self._threads, self._kept)
 
     def take(self, tensors: Iterable[str]) -> list[Payload]:
         """Each of `tensors` as a whole, in memory aligned to `kept.ALIGNMENT` that is the caller's own from here on.

@@ -13,7 +13,7 @@ from distckpt.bundle.byte_stream import ByteStream
 from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.coverage import find_defects
 from distckpt.bundle.dtypes import dtype_of
-from distckpt.bundle.index import decode_index
+from distckpt.bundle.index import Index, decode_index
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.slices import held_shape
@@ -24,19 +24,16 @@ from distckpt.storage.interface import Storage
 
 
 class BundleReader:
-    """The checkpoint with the prefix `name`; opening it reads and checks the index.
+    """The checkpoint with the prefix `name`; opening it reads and checks the index, where that is not given.
 
     `index` is as in the file, `tensors` maps a tensor's name to its entries with their shards: one, or one a slice.
     Raises CorruptCheckpoint, and ObjectMissing where a file is not there.
     """
 
-    def __init__(self, storage: Storage, name: str) -> None:
+    def __init__(self, storage: Storage, name: str, index: Index | None = None) -> None:
         self._storage = storage
         self._name = name
-        path = index_file(name)
-        self.index = decode_index(storage.read(path), path)
-        for defect in find_defects(self.index.shards.values()):
-            raise CorruptCheckpoint(path, str(defect))
+        self.index = _sound_index(storage, index_file(name)) if index is None else index
         self.tensors: Mapping[str, tuple[tuple[int, Entry], ...]] = MappingProxyType(
             _by_name(self.index.shards.items())
         )
@@ -73,6 +70,13 @@ class BundleReader:
         except ValueError as error:
             raise CorruptCheckpoint(path, f"{entry.name}: {error}") from error
         return np.frombuffer(data, np.uint8)
+
+
+def _sound_index(storage: Storage, path: str) -> Index:
+    index = decode_index(storage.read(path), path)
+    for defect in find_defects(index.shards.values()):
+        raise CorruptCheckpoint(path, str(defect))
+    return index
 
 
 def _by_name(shards: Iterable[tuple[int, tuple[Entry, ...]]]) -> dict[str, tuple[tuple[int, Entry], ...]]:

@@ -25,8 +25,8 @@ from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.model import Entry
 from distckpt.storage.interface import Storage
 
-_READ_BYTES_ALL_THREADS = 16 << 20
-_READ_BYTES_MIN = 1 << 16
+_READ_BYTES = 1 << 20
+"""Read in one go: what was read is still in the processor's cache when it is summed and copied."""
 _ENTRY_COST_BYTES = 64
 MISSING = "it is missing"
 _MISMATCH = "the checksum does not match"
@@ -44,25 +44,35 @@ class Fault:
         return f"{self.file}: {self.tensor + ': ' if self.tensor else ''}{self.detail}"
 
 
-def verify(
-    storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2, kept: KeptTensors | None = None
-) -> list[Fault]:
+def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2) -> list[Fault]:
     """What is wrong with the checkpoint whose prefix is `name`, sorted; empty if nothing is.
 
     The index and the data files' sizes are always checked; then, if the index is sound, the `part`-th of `parts` about
     equal parts of the tensors' bytes, the same for all who ask. Bytes of a data file that belong to no tensor are
-    allowed: TensorFlow ignores them. What is right, and can be kept, goes to `kept` where that is given. Raises
-    StorageError where the storage failed, never because of what it holds.
+    allowed: TensorFlow ignores them. Raises StorageError where the storage failed, never because of what it holds.
     """
+    index, faults = read_index(storage, name)
+    return faults if index is None else verify_tensors(storage, name, index, part, parts, threads)
+
+
+def read_index(storage: Storage, name: str) -> tuple[Index | None, list[Fault]]:
+    """The index of the checkpoint, if it is sound; else None, and what is wrong with it, sorted."""
     path = index_file(name)
     try:
         index = decode_index(storage.read(path), path)
     except ObjectMissing:
-        return [Fault(path, "", MISSING)]
+        return None, [Fault(path, "", MISSING)]
     except CorruptCheckpoint as error:
-        return [Fault(path, "", error.detail)]
+        return None, [Fault(path, "", error.detail)]
     if defects := [Fault(path, defect.tensor, defect.detail) for defect in find_defects(index.shards.values())]:
-        return sorted(defects)
+        return None, sorted(defects)
+    return index, []
+
+
+def verify_tensors(
+    storage: Storage, name: str, index: Index, part: int, parts: int, threads: int, kept: KeptTensors | None = None
+) -> list[Fault]:
+    """What is wrong with the data files, as in `verify`. What is right, and can be kept, goes to `kept`."""
     faults, readable = _look_at_files(storage, name, index)
     if faults:
         kept = None  # a tensor may reach far beyond what is there of it, and nothing of this is restored
@@ -77,8 +87,7 @@ def check_entries(
     storage: Storage, entries: Mapping[str, Iterable[Entry]], threads: int, kept: KeptTensors | None
 ) -> list[Fault]:
     """Compares the checksums of `entries`, by data file, each file's by offset, and keeps what is right."""
-    chunk_bytes = max(_READ_BYTES_MIN, _READ_BYTES_ALL_THREADS // threads)
-    files = [_File(storage, path, its, chunk_bytes, kept) for path, its in entries.items()]
+    files = [_File(storage, path, its, kept) for path, its in entries.items()]
     for_each(lambda check: check(), (check for file in files for check in file.checks()), threads)
     return [fault for file in files for fault in file.faults()]
 
@@ -117,14 +126,11 @@ def _own_entries(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -
 class _File:
     """The check of tensors of one data file: run all of `checks`, on any threads, then ask for `faults`."""
 
-    def __init__(
-        self, storage: Storage, path: str, entries: Iterable[Entry], chunk_bytes: int, kept: KeptTensors | None
-    ) -> None:
+    def __init__(self, storage: Storage, path: str, entries: Iterable[Entry], kept: KeptTensors | None) -> None:
         self._kept = kept
         self._rooms: list[NDArray[np.uint8] | None] = []
         self._storage = storage
         self._path = path
-        self._chunk_bytes = chunk_bytes
         self._fixed: list[Entry] = []
         self._variable: list[Entry] = []
         for entry in entries:
@@ -135,7 +141,7 @@ class _File:
         self._faults: list[Fault] = []
 
     def checks(self) -> Iterator[Callable[[], None]]:
-        for run in plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), self._chunk_bytes):
+        for run in plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), _READ_BYTES):
             yield partial(self._sum, run)
         for entry in self._variable:
             yield partial(self._check_elements, entry)
@@ -171,7 +177,7 @@ class _File:
 
         count = math.prod(held_shape(entry.shape, entry.part))
         try:
-            crc = checksum_elements(ByteStream(fetch, entry.size_bytes, self._chunk_bytes), entry.dtype, count)
+            crc = checksum_elements(ByteStream(fetch, entry.size_bytes, _READ_BYTES), entry.dtype, count)
         except ValueError as error:
             self._fault(entry, str(error))
         else:

@@ -212,13 +212,15 @@ class AgentRuntime:
         ticket.blocked_s = seconds
         self._activity.held(ticket.outcome.ordinal, ticket.request.step, seconds)
 
-    def begin_restore(self, selector: str) -> RestoreTicket:
-        """Asks which checkpoint all workers restore; see `messages.RestoreRequest` for `selector`."""
+    def begin_restore(self, selector: str, *, whole: bool = True) -> RestoreTicket:
+        """Asks which checkpoint all workers restore; see `messages.RestoreRequest` for `selector`. `whole`: this worker
+        will take all of it, so it reads all of it, once, to verify it; else only its part of the bytes.
+        """
         with self._lock:
             ordinal = self._next_ordinal()
             what = f"the decision which checkpoint to restore ({selector})"
             patience_s = self._deadlines.restore_s + self._deadlines.silence_s + self._deadlines.join_s + PATIENCE_S
-            ticket = self._restores[ordinal] = RestoreTicket(Ticket(ordinal, what, patience_s))
+            ticket = self._restores[ordinal] = RestoreTicket(Ticket(ordinal, what, patience_s), whole)
             self._loop.post(events.RestoreRequested(ordinal, selector))
         return ticket
 
@@ -472,7 +474,7 @@ class AgentRuntime:
         loader = self.loader(effect.name)
         try:
             manifest, chain = read_manifest(self._storage, effect.name, effect.manifest_sha256)
-            found = loader.verify(effect.part, effect.parts)
+            found = loader.verify() if self._takes_all(effect.ordinal) else loader.verify(effect.part, effect.parts)
             found += verify_states(self._storage, manifest, effect.part, effect.parts, self._threads)
             faults = list(dict.fromkeys([*chain, *found]))
         except (DistckptError, OSError) as error:
@@ -482,6 +484,11 @@ class AgentRuntime:
         told = "; ".join(str(fault) for fault in faults[:FAULTS_TOLD_MAX])
         more = f"; and {len(faults) - FAULTS_TOLD_MAX} more" if len(faults) > FAULTS_TOLD_MAX else ""
         self._loop.post(events.VerifyDone(effect.round, effect.name, told + more if faults else None))
+
+    def _takes_all(self, ordinal: int) -> bool:
+        with self._lock:
+            ticket = self._restores.get(ordinal)
+        return ticket is not None and ticket.whole
 
     def _keep(self, ordinal: int, loader: Loader, manifest: Manifest | None) -> None:
         """What was read of the candidate is there for the restore; nothing of the one before it."""

@@ -131,10 +131,11 @@ WishTicket = Ticket[WishOver]
 
 @dataclass(slots=True, eq=False)
 class RestoreTicket:
-    """A restore and its outcome. `loader` holds what this worker read of the last candidate to verify it; `manifest` is
-    that candidate's, None where plain TensorFlow wrote it.
+    """A restore and its outcome. `whole`: all of the checkpoint is wanted. `loader` holds what this worker read of the
+    last candidate to verify it; `manifest` is that candidate's, None where plain TensorFlow wrote it.
     """
 
     outcome: Ticket[RestoreDecided]
+    whole: bool
     loader: Loader | None = None
     manifest: Manifest | None = None

@@ -16,7 +16,7 @@ import tensorflow as tf
 from distckpt.bundle.loader import Loader
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.tensors import internals
-from distckpt.tensors.host import can_share, tensor_of
+from distckpt.tensors.host import can_share, tensors_of
 
 _ABSENT = "No such file or directory"
 
@@ -49,7 +49,7 @@ def restore(checkpoint: Any, path: str, loader: Loader) -> Any:
 def _load(loader: Loader, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The tensors of `wanted` (their dtypes by name) that the loader can give; TensorFlow explains any mismatch."""
     payloads = loader.take(name for name, dtype in wanted.items() if can_share(dtype))
-    return {each.name: tensor_of(each) for each in payloads if each.dtype == wanted[each.name].as_datatype_enum}
+    return tensors_of(each for each in payloads if each.dtype == wanted[each.name].as_datatype_enum)
 
 
 def _is_corruption(error: BaseException) -> bool:

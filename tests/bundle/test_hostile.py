@@ -222,13 +222,19 @@ def test_a_slice_that_is_there_makes_no_room_for_those_that_are_not() -> None:
     [[rows((1 << 44,), 0, 1 << 44, 0, 1 << 44)], [rows((1 << 44,), 0, 1, 0, 1)]],
     ids=["beyond the file", "one row of many"],
 )
-def test_an_index_that_was_replaced_after_it_was_verified_makes_no_room(entries: Sequence[Entry]) -> None:
-    storage = directory(encode_index([[Entry("t0", 4, (4,), 0, 4, 0)]]), shards=1)
-    loader = Loader(storage, "c", threads=1)
-    loader.verify(0, 1)
-    storage.put("c.index", encode_index([entries]))
+def test_an_index_that_was_not_verified_makes_no_room(entries: Sequence[Entry]) -> None:
+    loader = Loader(directory(encode_index([entries]), shards=1), "c", threads=1)
     with little_memory(), pytest.raises(CorruptCheckpoint, match=r"cut short|leave a gap"):
         loader.take(["t0"])
+
+
+def test_an_index_that_was_replaced_after_it_was_verified_is_not_read() -> None:
+    sound = Entry("t0", 4, (4,), 0, 4, crc32c(FILE[:4]))
+    storage = directory(encode_index([[sound]]), shards=1)
+    loader = Loader(storage, "c", threads=1)
+    assert loader.verify() == []
+    storage.put("c.index", encode_index([[replace(sound, offset=4)]]))
+    assert loader.take(["t0"])[0].data.tobytes() == FILE[:4]
 
 
 @pytest.mark.parametrize("shape", [(2, *[1] * 70), (2, 0, 2**62, 4)], ids=["70 dimensions", "empty and without bound"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distckpt.bundle.kept import ALIGNMENT, aligned
+from distckpt.bundle.kept import ALIGNMENT, Memory
 from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.strings import encode_strings
@@ -106,8 +107,11 @@ def test_a_checkpoint_that_is_not_there_is_missing(storage: PosixStorage) -> Non
         Loader(storage, "other", threads=1).take(["x"])
 
 
-@given(st.integers(1, 10_000))
-def test_memory_is_aligned(size_bytes: int) -> None:
-    memory = aligned(size_bytes)
-    assert memory.size == size_bytes
-    assert memory.ctypes.data % ALIGNMENT == 0
+@given(st.lists(st.integers(0, 100_000) | st.integers(1 << 20, 20 << 20), max_size=12))
+def test_memory_is_aligned_and_no_tensors_overlap(sizes: list[int]) -> None:
+    memory = Memory()
+    rooms = [memory.room(size_bytes) for size_bytes in sizes]
+    assert [room.size for room in rooms] == sizes
+    assert all(room.ctypes.data % ALIGNMENT == 0 for room in rooms)
+    places = sorted((room.ctypes.data, room.ctypes.data + room.size) for room in rooms if room.size)
+    assert all(end <= start for (_, end), (start, _) in pairwise(places))

@@ -148,7 +148,7 @@ def test_no_read_is_larger_than_the_bound(
     payload_of: Callable[..., Payload],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verify_module, "_READ_BYTES_ALL_THREADS", 1 << 17)
+    monkeypatch.setattr(verify_module, "_READ_BYTES", 1 << 16)
     data, crc = encode_strings([b"x" * 500_000, b"y"])
     write_bundle(
         "l", [[payload_of("big", np.arange(300_000, dtype=np.int64)), Payload("text", 7, (2,), data, None, crc)]]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,8 +21,12 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from distckpt.bundle.loader import Loader
 from distckpt.errors import UnsupportedState
+from distckpt.storage.posix import PosixStorage
+from distckpt.tensors import internals
 from distckpt.tensors.cluster import cluster_place
+from distckpt.tensors.restore import restore
 from distckpt.tensors.source import Source
 
 AGGREGATIONS = ("SUM", "MEAN", "ONLY_FIRST_REPLICA")
@@ -135,7 +141,27 @@ def problems_of(strategy: Any, content: Callable[[Any], Content]) -> list[str]:
         found.append("the snapshot changed with the step")
     if [payload.data.tobytes() for payload in payloads] != before:
         found.append("the payloads changed with the step")
+    found += restoring_problems(checkpoint, payloads, step)
     return found + comparing.compare(checkpoint, source.capture())
+
+
+def restoring_problems(checkpoint: Any, payloads: list[Any], step: Callable[[], Any]) -> list[str]:
+    """Every replica gets what TensorFlow's own restore gives it, and a step changes nothing but itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(comparing.write_bundle(payloads, Path(folder), "c"))
+        step()
+        checkpoint.restore(path).expect_partial()
+        theirs = replicas(checkpoint)
+        step()
+        restore(checkpoint, path, Loader(PosixStorage(folder), "c", threads=2)).expect_partial()
+        ours = replicas(checkpoint)
+    return [] if ours == theirs else ["a replica is restored to another value than by TensorFlow"]
+
+
+def replicas(checkpoint: Any) -> list[bytes]:
+    variables = [internals.variable_behind(each) for each in internals.objects(checkpoint)]
+    parts = [getattr(variable, "values", (variable,)) for variable in variables if variable is not None]
+    return [part.numpy().tobytes() for each in parts for part in each]
 
 
 def tracing_problems(strategy: Any) -> list[str]:

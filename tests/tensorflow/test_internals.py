@@ -41,6 +41,7 @@ def test_tensorflow_still_has(owner: object, name: str) -> None:
 def test_all_that_is_imported_of_tensorflows_insides_is_listed() -> None:
     tree = ast.parse(OURS.read_text())
     modules = {name.rsplit(".", 1)[1] for name in imported(tree) if name.startswith("tensorflow.python")}
+    modules -= {"checkpoint", "restore"}  # imported under other names, as functions here have arguments of these
     used = {
         (node.value.id, node.attr)
         for node in ast.walk(tree)

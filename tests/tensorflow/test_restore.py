@@ -16,6 +16,7 @@ from distckpt.bundle.loader import Loader
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.model import Extent, Piece
 from distckpt.storage.posix import PosixStorage
+from distckpt.tensors import internals
 from distckpt.tensors import restore as restoring
 from distckpt.tensors.cluster import ALONE
 from distckpt.tensors.snapshot import Snapshot
@@ -177,6 +178,43 @@ def test_restored_variables_are_independent_of_each_other_and_of_what_was_read(
         assert (set(checkpoint.a.numpy().flat), set(checkpoint.b.numpy().flat)) == ({1.0}, {2.0})
         checkpoint.a.assign_add(tf.ones([64, 1024]))
         tf.raw_ops.ResourceScatterAdd(resource=checkpoint.b.handle, indices=[0], updates=tf.ones([1, 1024]))
+
+
+def test_many_small_variables_are_independent_of_each_other(comparing: ModuleType, tmp_path: Path) -> None:
+    """They are made together: what is written to one must not reach its neighbours."""
+    variables = [tf.Variable(tf.fill([16], float(number))) for number in range(600)]
+    checkpoint = tf.train.Checkpoint(variables=variables)
+    path = saved(checkpoint, tmp_path, comparing)
+    for _ in range(2):
+        restore(checkpoint, path)
+        for variable in variables[::2]:
+            variable.assign_add(tf.ones([16]))
+        tf.raw_ops.ResourceScatterAdd(resource=variables[1].handle, indices=[0], updates=[1.0])
+        found = [variable.numpy() for variable in variables]
+        assert all((value == number + 1).all() for number, value in list(enumerate(found))[::2])
+        assert all((value == number).all() for number, value in list(enumerate(found))[3::2])
+        assert found[1].tolist() == [2.0] + [1.0] * 15
+
+
+def test_variables_are_assigned_together_and_the_rest_is_left_to_tensorflow(
+    comparing: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one TensorFlow takes 0.3 ms for each."""
+    left = []
+
+    def gather(position: Any) -> Any:
+        left.append(type(position.trackable).__name__)
+        return original(position)
+
+    original = internals._tensorflows_gather
+    monkeypatch.setattr(internals, "_tensorflows_gather", gather)
+    words, own_shape = tf.Variable(["x"]), tf.Variable([1.0], shape=tf.TensorShape([None]))
+    checkpoint = keras_checkpoint()
+    fit(checkpoint)
+    plain = tf.train.Checkpoint(a=tf.Variable(1.0), words=words, own_shape=own_shape, keras=checkpoint.model)
+    restore(plain, saved(plain, tmp_path, comparing)).assert_consumed()
+    names = [name for name in left if name.endswith("Variable")]
+    assert names == ["ResourceVariable"], "the one that may have any shape"
 
 
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"]
