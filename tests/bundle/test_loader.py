@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +77,29 @@ def test_each_byte_is_read_once(storage: PosixStorage, checkpoint: str, counted:
     assert taken["small"].data.tobytes() == SMALL.tobytes()
     assert (taken["none"].shape, taken["none"].data.size) == ((0, 3), 0)
     assert taken["big"].shape == BIG.shape
+
+
+def test_a_checkpoint_is_held_once(
+    storage: PosixStorage, write_bundle: WriteBundle, payload_of: PayloadOf, request: pytest.FixtureRequest
+) -> None:
+    mib = 1 << 20
+    payloads = [payload_of(f"t{number:03}", np.full((64, 2048), number, np.int32)) for number in range(128)]
+    write_bundle("m", [payloads[:64], payloads[64:]])
+    names = [payload.name for payload in payloads]
+    del payloads
+    loader = Loader(storage, "m", threads=2)
+    tracemalloc.start()
+    request.addfinalizer(tracemalloc.stop)
+    before = resident_bytes()
+    assert loader.verify() == []
+    taken = loader.take(names)
+    assert sum(payload.data.nbytes for payload in taken) == 64 * mib
+    assert resident_bytes() - before < (64 + 8) * mib
+    assert tracemalloc.get_traced_memory()[1] < 8 * mib, "all that is not the tensors' own memory, at any time"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def test_what_is_taken_is_the_callers(storage: PosixStorage, checkpoint: str) -> None:
