@@ -18,7 +18,7 @@ from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, OutcomeUnknown, cause_of, error_from
-from distckpt.model import Cause, DataFile, Entry, Manifest, Shard, Share, TensorSpec
+from distckpt.model import Cause, DataFile, Entry, Shard, Share, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -471,28 +471,21 @@ class AgentRuntime:
     def _verify_part(self, effect: effects.VerifyPart) -> None:
         if self._unchanged is not None:
             self._unchanged.forget_file()
+        with self._lock:
+            ticket = self._restores.get(effect.ordinal)
+        if ticket is not None:
+            ticket.loader = None  # what was read of the candidate before this one
         loader = self.loader(effect.name)
         try:
             manifest, chain = read_manifest(self._storage, effect.name, effect.manifest_sha256)
-            found = loader.verify() if self._takes_all(effect.ordinal) else loader.verify(effect.part, effect.parts)
+            found = loader.verify() if ticket and ticket.whole else loader.verify(effect.part, effect.parts)
             found += verify_states(self._storage, manifest, effect.part, effect.parts, self._threads)
             faults = list(dict.fromkeys([*chain, *found]))
         except (DistckptError, OSError) as error:
             self._loop.post(events.VerifyFailed(effect.round, cause_of(error, self._me.worker)))
             return
-        self._keep(effect.ordinal, loader, manifest)
+        if ticket is not None:
+            ticket.loader, ticket.manifest = loader, manifest
         told = "; ".join(str(fault) for fault in faults[:FAULTS_TOLD_MAX])
         more = f"; and {len(faults) - FAULTS_TOLD_MAX} more" if len(faults) > FAULTS_TOLD_MAX else ""
         self._loop.post(events.VerifyDone(effect.round, effect.name, told + more if faults else None))
-
-    def _takes_all(self, ordinal: int) -> bool:
-        with self._lock:
-            ticket = self._restores.get(ordinal)
-        return ticket is not None and ticket.whole
-
-    def _keep(self, ordinal: int, loader: Loader, manifest: Manifest | None) -> None:
-        """What was read of the candidate is there for the restore; nothing of the one before it."""
-        with self._lock:
-            ticket = self._restores.get(ordinal)
-            if ticket is not None:
-                ticket.loader, ticket.manifest = loader, manifest
