@@ -13,6 +13,8 @@ own (its handle) that no other generation ever uses: nothing is lost, and `heal`
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from distckpt.bundle.names import index_file
 from distckpt.errors import ObjectMissing
 from distckpt.model import Checkpoint, FileRecord
@@ -53,12 +55,20 @@ def is_visible(storage: Storage, checkpoint: Checkpoint) -> bool:
     )
 
 
-def remove(storage: Storage, checkpoint: Checkpoint) -> None:
-    """Deletes a retired or replaced checkpoint: the visible names that are its own, index first, then its own names."""
-    *others, last = checkpoint.files
-    for file in (last, *others):
-        if not file.handle or storage.is_published(file.handle, file.name):
+def unpublish(storage: Storage, checkpoint: Checkpoint, others: Collection[str] = ()) -> None:
+    """Deletes the visible names that are a retired or replaced checkpoint's own, index first.
+
+    One that plain TensorFlow wrote owns every name that it has, but for `others`, which are another's now.
+    """
+    *rest, last = checkpoint.files
+    for file in (last, *rest):
+        if storage.is_published(file.handle, file.name) if file.handle else file.name not in others:
             storage.delete(file.name)
+
+
+def remove(storage: Storage, checkpoint: Checkpoint, others: Collection[str] = ()) -> None:
+    """Deletes a retired or replaced checkpoint: its visible names, see `unpublish`, then its own names."""
+    unpublish(storage, checkpoint, others)
     for file in checkpoint.files:
         if file.handle:
             storage.discard(file.handle, file.name)  # a chief of a sealed generation may have published it meanwhile

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
-from distckpt.commit.committer import Committer
+from distckpt.commit.committer import Committer, Done
 from distckpt.errors import DistckptError, FatalError, Fenced, OutcomeUnknown, cause_of
 from distckpt.model import CHIEF, TensorSpec
 from distckpt.protocol import effects, events
@@ -156,13 +156,15 @@ class CoordinatorRuntime:
 
     def _commit(self, effect: effects.Commit) -> None:
         try:
-            checkpoint, retired, preserved = self._committer.commit(effect, self._specs_of(effect.digest))
+            specs = self._specs_of(effect.digest)
+            self._committer.commit(effect, specs, lambda done: self._committed(effect, done))
         except Exception as error:  # noqa: BLE001  # whatever it is, the round must have an outcome
             fatal = isinstance(error, (FatalError, OutcomeUnknown))
             self._loop.post(events.CommitFailed(effect.round, cause_of(error, CHIEF), fatal))
-        else:
-            self.last_commit = effect
-            self._loop.post(events.CommitDone(effect.round, checkpoint, retired, preserved))
+
+    def _committed(self, effect: effects.Commit, done: Done) -> None:
+        self.last_commit = effect
+        self._loop.post(events.CommitDone(effect.round, *done))
 
     def _quarantine(self, effect: effects.Quarantine) -> None:
         try:

@@ -12,7 +12,7 @@ from distckpt.bundle.payload import Payload
 from distckpt.bundle.reader import BundleReader
 from distckpt.bundle.verify import verify
 from distckpt.bundle.writer import write_share
-from distckpt.commit.committer import Committer
+from distckpt.commit.committer import Committer, Done
 from distckpt.commit.recovery import recover
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
@@ -40,7 +40,13 @@ class Chief:
     unchanged: dict[int, Unchanged] | None = None
 
     def commit(
-        self, step: int, value: float, workers: int = 2, name: str | None = None, states: tuple[int, ...] = ()
+        self,
+        step: int,
+        value: float,
+        workers: int = 2,
+        name: str | None = None,
+        states: tuple[int, ...] = (),
+        announce: Callable[[Done], None] = lambda _: None,
     ) -> tuple[str, ...]:
         """Commits tensors full of `value`, one of each worker; returns what was retired. `states` are the workers that
         have a state of their own.
@@ -52,7 +58,7 @@ class Chief:
             for shard in shards
         )
         request = Commit(self.rounds, step, name or f"ckpt-{step}", shards, {})
-        return self.committer.commit(request)[1]
+        return self.committer.commit(request, announce=announce)[1]
 
     def _shard(self, worker: int, value: float) -> Shard:
         payloads = [_payload(f"tensor-{worker}", value)]

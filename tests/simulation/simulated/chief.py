@@ -137,13 +137,11 @@ class Chief:
     def _commit(self, effect: effects.Commit) -> None:
         assert self._committer is not None
         try:
-            checkpoint, retired, preserved = self._committer.commit(effect, SPECS)
+            self._committer.commit(effect, SPECS, lambda done: self.handle(events.CommitDone(effect.round, *done)))
         except DistckptError as error:
             fatal = isinstance(error, FatalError | OutcomeUnknown)
             self._world.tell(f"{self._process} commit of round {effect.round}: {type(error).__name__}: {error}")
             self.handle(events.CommitFailed(effect.round, cause_of(error, 0), fatal))
-        else:
-            self.handle(events.CommitDone(effect.round, checkpoint, retired, preserved))
 
     def _quarantine(self, effect: effects.Quarantine) -> None:
         assert self._committer is not None
