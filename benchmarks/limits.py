@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,17 @@ from numpy.typing import NDArray
 CHUNK_BYTES = 4 << 20
 
 
-def write(path: Path, data: NDArray[np.uint8]) -> None:
+def write(path: Path, data: NDArray[np.uint8], threads: int = 1) -> None:
     """Writes a new file and makes it durable, as a share is: pwrite, then fsync."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+
+    def write_chunk(start: int) -> None:
+        os.pwrite(descriptor, data[start : start + CHUNK_BYTES].data, start)
+
     try:
-        for start in range(0, data.size, CHUNK_BYTES):
-            os.pwrite(descriptor, data[start : start + CHUNK_BYTES].data, start)
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(write_chunk, range(0, data.size, CHUNK_BYTES)):
+                pass
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,15 +1,15 @@
-"""`make bench-scale`: what grows with the number of tensors, of variables and of saves.
-
+"""`make bench-scale`: what grows with the number of tensors, of variables and of saves, and how one process writes.
 
 The index, the verification and the plan of 1,000 to 100,000 tensors; opening a directory whose journal has 100,000
 records; the verification of 512 MiB beside a bare read of them; a capture of 10,000 variables; a `step_end` when there
-is nothing to do; what snapshots in memory (`snapshot_every`) add to a training step that writes all of 300 variables.
-Prints a table.
+is nothing to do; what snapshots in memory (`snapshot_every`) add to a training step that writes all of 300 variables;
+one process that writes one share (writing.py). Prints tables; with --json, writes the figures.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from writing import of_writing
 
 from distckpt.bundle.index import encode_index
 from distckpt.bundle.names import data_file, index_file
@@ -29,10 +30,12 @@ from distckpt.bundle.payload import Payload
 from distckpt.bundle.verify import verify
 from distckpt.bundle.writer import write_share
 from distckpt.journal.log import Journal
+from distckpt.journal.names import INTERVAL
 from distckpt.journal.process import this_process
 from distckpt.journal.records import CommitRecord, RetireRecord
 from distckpt.model import Checkpoint, FileRecord, TensorSpec
 from distckpt.protocol.plan import plan, specs_digest
+from distckpt.storage.memory import MemoryStorage
 from distckpt.storage.posix import PosixStorage
 from distckpt.text import columns
 
@@ -42,6 +45,8 @@ REPEATS = 5
 THREADS = 2
 READ_BYTES = 8 << 20
 MODEL_BYTES, VARIABLES, STEPS = 256 << 20, 300, 100
+FILES_OF_A_SAVE = ("data-00000-of-00002", "data-00001-of-00002", "manifest.json", "index")
+RECORDS_OF_A_SAVE = 2
 
 
 def timed(act: Callable[[], Any]) -> float:
@@ -54,8 +59,8 @@ def timed(act: Callable[[], Any]) -> float:
     return 1000 * statistics.median(seen)
 
 
-def of_tensors(count: int, directory: str) -> tuple[str, ...]:
-    """A checkpoint of `count` tensors of 64 bytes: one row of the table."""
+def of_tensors(count: int, directory: str) -> dict[str, float]:
+    """Milliseconds for a checkpoint of `count` tensors of 64 bytes."""
     storage = PosixStorage.create(f"{directory}/{count}")
     data = np.zeros(4 * ELEMENTS, np.uint8)
     names = [f"model/layer-{number // 10}/variable-{number % 10}/.ATTRIBUTES/VARIABLE_VALUE" for number in range(count)]
@@ -66,27 +71,36 @@ def of_tensors(count: int, directory: str) -> tuple[str, ...]:
     storage.publish(file.seal(), data_file("ckpt-1", 0, 1))
     storage.put(index_file("ckpt-1"), encode_index([entries]))
     assert verify(storage, "ckpt-1") == []
-    acts: tuple[Callable[[], Any], ...] = (
-        lambda: plan(specs, [0, 0]),
-        lambda: specs_digest(specs),
-        lambda: encode_index([entries]),
-        lambda: verify(storage, "ckpt-1"),
-    )
-    return (f"{count:,} tensors", *(f"{timed(act):,.1f} ms" for act in acts))
+    return {
+        "plan": timed(lambda: plan(specs, [0, 0])),
+        "digest": timed(lambda: specs_digest(specs)),
+        "index": timed(lambda: encode_index([entries])),
+        "verification": timed(lambda: verify(storage, "ckpt-1")),
+    }
 
 
-def of_journal(records: int, directory: str) -> tuple[str, str]:
-    """How long a directory with that many records takes to open."""
-    storage = PosixStorage.create(f"{directory}/journal")
-    journal = Journal.open(storage)
+def of_journal(records: int, directory: str) -> dict[str, float]:
+    """How many milliseconds a directory with at least that many records takes to open, shortly before a compaction.
+
+    The records are written by the journal itself, into memory; what it leaves there is copied into the directory.
+    """
+    memory = MemoryStorage()
+    journal = Journal.open(memory)
     journal.begin(job="benchmark", process=this_process(), world=(), timestamp=0.0)
-    for step in range(records // 2):
-        files = (FileRecord(f"ckpt-{step}.data-00000-of-00001", 64), FileRecord(f"ckpt-{step}.index", 64))
+    compacted = step = 0
+    while journal.state.slot < records or journal.state.slot - compacted < INTERVAL - RECORDS_OF_A_SAVE:
+        files = tuple(FileRecord(f"ckpt-{step}.{kind}", 64, f"1/{step:08d}-{kind}") for kind in FILES_OF_A_SAVE)
         journal.append(CommitRecord(Checkpoint(f"ckpt-{step}", step, float(step), 1, files, "0" * 64)))
         if step:
             journal.append(RetireRecord((f"ckpt-{step - 1}",)))
-        journal.compact()
-    return f"opening a journal of {journal.state.slot:,} records", f"{timed(lambda: Journal.open(storage)):,.1f} ms"
+        if journal.compact():
+            compacted = journal.state.slot
+        step += 1
+    storage = PosixStorage.create(f"{directory}/journal")
+    for key in memory.keys(""):
+        storage.put(key, memory.read(key))
+    assert Journal.open(storage).state == journal.state
+    return {f"opening a journal of {journal.state.slot:,} records, ms": timed(lambda: Journal.open(storage))}
 
 
 def of_verification(directory: str, mib: int) -> list[tuple[str, str]]:
@@ -124,7 +138,7 @@ def of_verification(directory: str, mib: int) -> list[tuple[str, str]]:
     return rows
 
 
-def of_training(directory: str) -> list[tuple[str, str]]:
+def of_training(directory: str) -> dict[str, float]:
     import tensorflow as tf  # noqa: PLC0415 - what comes before needs none, and its threads would be in the way
 
     import distckpt  # noqa: PLC0415 - the same
@@ -145,7 +159,20 @@ def of_training(directory: str) -> list[tuple[str, str]]:
         manager.step_end(1)
         calls = 10_000
         idle = timed(lambda: [manager.step_end(step) for step in range(2, calls + 2)]) / calls
-    return [("capturing 10,000 variables", f"{captured:,.1f} ms"), ("step_end, nothing to do", f"{1000 * idle:.2f} µs")]
+    return {"capturing 10,000 variables, ms": captured, "step_end, nothing to do, µs": 1000 * idle}
+
+
+def report(found: dict[str, Any]) -> str:
+    """The tables."""
+    rows: list[tuple[str, ...]] = [("", "PLAN", "DIGEST", "INDEX", "VERIFICATION")]
+    rows += [(f"{n:,} tensors", *(f"{ms:,.1f} ms" for ms in each.values())) for n, each in found["tensors"].items()]
+    others = [(name, f"{value:,.2f}") for name, value in found["others"].items()] + found["told"]
+    written = found["writing"]
+    writing = [(way, f"{1000 * s:,.1f} ms") for way, s in written["median_s"].items()]
+    writing += [(name, f"{ratio:.2f}") for name, ratio in written["ratios"].items()]
+    tables = [columns(rows, right=(1, 2, 3, 4)), columns(others, right=(1,)), columns(writing, right=(1,))]
+    tables[-1].insert(0, f"One process writes {written['bytes'] / 2**20:,.0f} MiB")
+    return "\n\n".join("\n".join(table) for table in tables)
 
 
 def of_snapshots() -> list[tuple[str, str]]:
@@ -197,18 +224,20 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000, help="of the journal (100000)")
     parser.add_argument("--mib", type=int, default=512, help="of the checkpoint that is verified (512)")
     parser.add_argument("--directory", default=None, help="where to write; default: the system's temporary directory")
+    parser.add_argument("--share-mib", type=int, default=128, help="size of the share that one process writes (128)")
+    parser.add_argument("--rounds", type=int, default=11, help="how often it is written, the first not counted (11)")
+    parser.add_argument("--json", default=None, help="also write the figures to this file")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=told.directory) as directory:
-        rows = [("", "PLAN", "DIGEST", "INDEX", "VERIFICATION")]
-        rows += [of_tensors(count, directory) for count in (1_000, 10_000, 100_000)]
-        sys.stdout.write("\n".join(columns(rows, right=(1, 2, 3, 4))) + "\n\n")
-        found = [
-            of_journal(told.records, directory),
-            *of_verification(directory, told.mib),
-            *of_training(directory),
-            *of_snapshots(),
-        ]
-        sys.stdout.write("\n".join(columns(found, right=(1,))) + "\n")
+        found = {
+            "tensors": {count: of_tensors(count, directory) for count in (1_000, 10_000, 100_000)},
+            "others": {**of_journal(told.records, directory), **of_training(directory)},
+            "told": [*of_verification(directory, told.mib), *of_snapshots()],
+            "writing": of_writing(directory, told.share_mib, told.rounds),
+        }
+    sys.stdout.write(report(found) + "\n")
+    if told.json:
+        Path(told.json).write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

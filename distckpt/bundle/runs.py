@@ -48,6 +48,24 @@ def plan_runs(spans: Iterable[tuple[int, int]], run_bytes: int) -> Iterator[Run]
         yield Run(begin, tuple(pending))
 
 
+def even_runs(sizes: Iterable[int], run_bytes: int) -> Iterator[Run]:
+    """Runs of exactly `run_bytes`, but for the last, that cover tensors of these sizes that lie end to end from 0."""
+    pending: list[Portion] = []
+    begin = end = 0
+    for item, size in enumerate(sizes):
+        start = 0
+        while start < size:
+            length = min(size - start, begin + run_bytes - end)
+            pending.append(Portion(item, start, length))
+            start += length
+            end += length
+            if end - begin == run_bytes:
+                yield Run(begin, tuple(pending))
+                pending, begin = [], end
+    if pending:
+        yield Run(begin, tuple(pending))
+
+
 class Checksums:
     """The checksums of tensors whose portions are summed in any order, by any thread."""
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.dtypes import check_size, dtype_of
 from distckpt.bundle.parallel import for_each
 from distckpt.bundle.payload import Payload
-from distckpt.bundle.runs import Checksums, Run, plan_runs
+from distckpt.bundle.runs import Checksums, Run, even_runs
 from distckpt.bundle.slices import held_shape
 from distckpt.model import Entry
 from distckpt.storage.interface import StagedFile
 
 RUN_BYTES = 1 << 20
-"""So much is checksummed and then written, from a core's own cache: with 4 MiB it would be read from memory twice."""
+"""So much is checksummed, and then written from a core's own cache: with 4 MiB it would be read from memory twice. All
+runs begin at a multiple of it: a file system takes pages in large groups only where they are written whole."""
 
 
 def write_share(payloads: Sequence[Payload], file: StagedFile, *, threads: int) -> tuple[tuple[Entry, ...], int]:
@@ -30,15 +33,20 @@ def write_share(payloads: Sequence[Payload], file: StagedFile, *, threads: int) 
         _check(payload)
     offsets = list(itertools.accumulate((payload.data.size for payload in payloads), initial=0))
     checksums = Checksums(len(payloads))
+    own = threading.local()  # to each thread, memory for what is put together: fresh memory costs more than the copy
 
     def write(run: Run) -> None:
         portions = [payloads[p.item].data[p.start : p.start + p.length] for p in run.portions]
         for portion, data in zip(run.portions, portions, strict=True):
             checksums.add(portion, crc32c(data))
-        file.write_at(run.offset, portions[0] if len(portions) == 1 else np.concatenate(portions))
+        file.write_at(run.offset, portions[0] if len(portions) == 1 else together(portions, run.length))
 
-    spans = ((offset, payload.data.size) for offset, payload in zip(offsets, payloads, strict=False))
-    for_each(write, plan_runs(spans, RUN_BYTES), threads)
+    def together(portions: list[NDArray[np.uint8]], length: int) -> NDArray[np.uint8]:
+        if not hasattr(own, "memory"):
+            own.memory = np.empty(RUN_BYTES, np.uint8)
+        return np.concatenate(portions, out=own.memory[:length])
+
+    for_each(write, even_runs((payload.data.size for payload in payloads), RUN_BYTES), threads)
     entries = tuple(_entry(payload, offsets[i], checksums.of(i)) for i, payload in enumerate(payloads))
     return entries, offsets[-1]
 

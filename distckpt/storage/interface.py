@@ -26,7 +26,10 @@ class StagedFile(Protocol):
     """A file being written, visible to nobody. `write_at` may be called from several threads at once."""
 
     def write_at(self, offset: int, data: Bytes) -> None:
-        """Writes all of `data` at `offset`; a short write is continued, never reported as done."""
+        """Writes all of `data` at `offset`; a short write is continued, never reported as done.
+
+        When it returns, the caller may put something else into the memory of `data`.
+        """
 
     def seal(self) -> str:
         """Makes the content durable and returns the handle that `publish` and `discard` take.

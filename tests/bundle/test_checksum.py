@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distckpt.bundle.checksum import combine, crc32c, mask, unmask
-from distckpt.bundle.runs import Checksums, plan_runs
+from distckpt.bundle.runs import Checksums, even_runs, plan_runs
 
 
 def test_the_check_value_of_crc32c() -> None:
@@ -63,3 +63,21 @@ def test_runs_cover_every_tensor_once_and_their_checksums_add_up(
             position += portion.length
     for item, (offset, size) in enumerate(spans):
         assert checksums.of(item) == crc32c(data[offset : offset + size])
+
+
+@given(st.lists(st.integers(0, 40), max_size=20), st.integers(1, 25))
+def test_even_runs_cover_tensors_that_lie_end_to_end_and_begin_at_multiples(sizes: list[int], run_bytes: int) -> None:
+    data = np.random.default_rng(0).integers(0, 256, sum(sizes), dtype=np.uint8)
+    checksums = Checksums(len(sizes))
+    position = 0
+    for number, run in enumerate(even_runs(sizes, run_bytes)):
+        assert run.offset == number * run_bytes == position
+        assert run.length == min(run_bytes, data.size - position)
+        for portion in run.portions:
+            assert position == sum(sizes[: portion.item]) + portion.start
+            checksums.add(portion, crc32c(data[position : position + portion.length]))
+            position += portion.length
+    assert position == data.size
+    for item, size in enumerate(sizes):
+        begin = sum(sizes[:item])
+        assert checksums.of(item) == crc32c(data[begin : begin + size])
