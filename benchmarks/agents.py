@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ async def run(world: int, saves: int, drivers: int, directory: str) -> dict[str,
     journal, job = begin_generation(storage, options, tuple(f"host-{worker}:0" for worker in range(world)))
     chief = ChiefSide(storage, journal, job, world, options, KeepLatest(1))
     chief.start()
+    alone_mib = _peak_mib()
     began = time.monotonic()
     rendezvous = chief.serve("localhost", 0)
     served_s = time.monotonic() - began
@@ -223,7 +225,6 @@ async def run(world: int, saves: int, drivers: int, directory: str) -> dict[str,
             process.kill()
         ticking.cancel()
         await asyncio.to_thread(chief.close)
-    chief_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "workers": world,
         "keys_s": served_s,
@@ -233,8 +234,17 @@ async def run(world: int, saves: int, drivers: int, directory: str) -> dict[str,
         "worst_agreement_s": max(each["agreement_s"] for each in found),
         "worst_commit_s": max(each["commit_s"] for each in found),
         "messages_per_worker": statistics.median(each["said"] for each in found) / world,
-        "chief_mib": chief_mib,
+        "alone_mib": alone_mib,
+        "chief_mib": _peak_mib(),
     }
+
+
+def measure(world: int, saves: int, drivers: int, directory: str) -> dict[str, Any]:
+    return asyncio.run(run(world, saves, drivers, directory))
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 async def one_save(step: int, own: list[LightAgent], pipes: list[Connection]) -> dict[str, float]:
@@ -257,19 +267,30 @@ def main() -> None:
     parser.add_argument("--directory", default=None, help="where to write; default: the system's temporary directory")
     parser.add_argument("--json", default=None, help="also write the figures to this file")
     told = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is a file; the drivers inherit it
     results = []
     for world in told.workers:
-        # A process for each size: the peak of its memory is the chief's.
-        with tempfile.TemporaryDirectory(dir=told.directory) as directory:
-            results.append(asyncio.run(run(world, told.saves, told.drivers, directory)))
-    rows = [("WORKERS", "JOINED", "AGREEMENT", "WORST", "COMMIT", "WORST", "MESSAGES/WORKER", "CHIEF")]
+        with (
+            tempfile.TemporaryDirectory(dir=told.directory) as directory,
+            # A process for each size: the peak of its memory is the chief's.
+            ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process,
+        ):
+            results.append(process.submit(measure, world, told.saves, told.drivers, directory).result())
+    rows = [("WORKERS", "JOINED", "AGREEMENT", "WORST", "COMMIT", "WORST", "MESSAGES/WORKER", "CHIEF ALONE", "CHIEF")]
     for each in results:
         times = (each[key] for key in ("joined_s", "agreement_s", "worst_agreement_s", "commit_s", "worst_commit_s"))
         shown = tuple(f"{seconds * 1000:,.0f} ms" for seconds in times)
         rows.append(
-            (f"{each['workers']:,}", *shown, f"{each['messages_per_worker']:.1f}", f"{each['chief_mib']:.0f} MiB")
+            (
+                f"{each['workers']:,}",
+                *shown,
+                f"{each['messages_per_worker']:.1f}",
+                f"{each['alone_mib']:.0f} MiB",
+                f"{each['chief_mib']:.0f} MiB",
+            )
         )
-    sys.stdout.write("\n".join(columns(rows, right=tuple(range(8)))) + "\n")
+    sys.stdout.write("\n".join(columns(rows, right=tuple(range(9)))) + "\n")
     if told.json:
         Path(told.json).write_text(json.dumps(results, indent=2) + "\n")
 

@@ -23,6 +23,7 @@ from distckpt.protocol.coordinator import Coordinator
 from distckpt.protocol.messages import CoordinatorEnvelope
 from distckpt.protocol.retention import NO_PRESERVATION, Policy, Preservation
 from distckpt.rpc.credentials import Credentials
+from distckpt.rpc.descriptors import check_room_for
 from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
 from distckpt.rpc.server import CoordinatorServer
 from distckpt.runtime.coordinator import CoordinatorRuntime
@@ -125,7 +126,11 @@ class ChiefSide:
         self._recovered.set()
 
     def serve(self, host: str, port: int) -> str:
-        """Opens the coordinator to other processes; returns the key of the rendezvous file that tells them how."""
+        """Opens the coordinator to other processes; returns the key of the rendezvous file that tells them how.
+
+        Raises ConfigurationError where this process may not have so many connections, or the port cannot be had.
+        """
+        check_room_for(self.world_size)
         workers: tuple[Credentials, ...] = ()
         mine = self.options.credentials
         if mine is None:
