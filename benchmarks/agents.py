@@ -277,7 +277,9 @@ def main() -> None:
             ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process,
         ):
             results.append(process.submit(measure, world, told.saves, told.drivers, directory).result())
-    rows = [("WORKERS", "JOINED", "AGREEMENT", "WORST", "COMMIT", "WORST", "MESSAGES/WORKER", "CHIEF ALONE", "CHIEF")]
+    rows: list[tuple[str, ...]] = [
+        ("WORKERS", "JOINED", "AGREEMENT", "WORST", "COMMIT", "WORST", "MESSAGES/WORKER", "CHIEF ALONE", "CHIEF")
+    ]
     for each in results:
         times = (each[key] for key in ("joined_s", "agreement_s", "worst_agreement_s", "commit_s", "worst_commit_s"))
         shown = tuple(f"{seconds * 1000:,.0f} ms" for seconds in times)

@@ -204,6 +204,7 @@ def test_retention_removes_the_states_too(job: Any, model: Any, state_of: Any) -
         save(workers, step, model, [state_of(0), state_of(1)])
     left = {path.name.split(".")[0] for path in job.directory.iterdir() if ".worker-" in path.name}
     assert left == {"ckpt-3", "ckpt-4"}
+    job.stop()  # what is retired is removed after the save
     storage = PosixStorage(job.directory)
     handles = {file.handle for each in Journal.open(storage).state.live for file in each.files}
     assert set(storage.staged()) == handles, "nothing stays in staging"
