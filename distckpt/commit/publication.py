@@ -58,11 +58,12 @@ def is_visible(storage: Storage, checkpoint: Checkpoint) -> bool:
 def unpublish(storage: Storage, checkpoint: Checkpoint, others: Collection[str] = ()) -> None:
     """Deletes the visible names that are a retired or replaced checkpoint's own, index first.
 
-    One that plain TensorFlow wrote owns every name that it has, but for `others`, which are another's now.
+    `others` are names that another checkpoint has now, be it with a link to the same file. One that plain TensorFlow
+    wrote owns every name that it has, but for those.
     """
     *rest, last = checkpoint.files
     for file in (last, *rest):
-        if storage.is_published(file.handle, file.name) if file.handle else file.name not in others:
+        if file.name not in others and (not file.handle or storage.is_published(file.handle, file.name)):
             storage.delete(file.name)
 
 
@@ -70,8 +71,8 @@ def remove(storage: Storage, checkpoint: Checkpoint, others: Collection[str] = (
     """Deletes a retired or replaced checkpoint: its visible names, see `unpublish`, then its own names."""
     unpublish(storage, checkpoint, others)
     for file in checkpoint.files:
-        if file.handle:
-            storage.discard(file.handle, file.name)  # a chief of a sealed generation may have published it meanwhile
+        if file.handle:  # with the visible name: a chief of a sealed generation may have published it meanwhile
+            storage.discard(file.handle, "" if file.name in others else file.name)
 
 
 def is_removed(storage: Storage, checkpoint: Checkpoint) -> bool:
