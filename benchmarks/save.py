@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,37 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
         "to the commit: bare write + fsync / distckpt": ended["bare write + fsync"] / ended["distckpt, async"],
         "restore: TensorFlow / distckpt": ended["TensorFlow restore"] / ended["distckpt restore"],
         "restore: bare read / distckpt": ended["bare read"] / ended["distckpt restore"],
+        "peak memory of a save beside a step / bytes of the model": _memory_of_a_save(result) / result["model_bytes"],
+        **_slower_steps(result),
     }
+
+
+def _memory_of_a_save(result: dict[str, Any]) -> int:
+    memory: dict[str, int] = result["memory"]
+    return memory["save_and_step_bytes"] - memory["step_bytes"]
+
+
+def _slower_steps(result: dict[str, Any]) -> dict[str, float]:
+    """For each way to save, by its curve: how much longer the steps are, and what a save costs the training in all.
+
+    The first step after a save copies what it updates, and is told apart. Where no other step began while a save was
+    written, there is no figure of them.
+    """
+    found = {}
+    for way, curve in result["curves"].items():
+        steps = dict(enumerate(curve["step_s"]))
+        saved, beside = set(curve["saved_after"]), set(curve["in_flight"])
+        after = {number + 1 for number in saved}
+        quiet = statistics.median(steps[number] for number in steps.keys() - saved - after - beside)
+        writing = [steps[number] for number in beside - after - saved]
+        found[f"steps: the first after a save / with none in flight, {way}"] = (
+            statistics.median(steps[number] for number in after) / quiet
+        )
+        if writing:
+            found[f"steps: while one is written / with none in flight, {way}"] = statistics.median(writing) / quiet
+        lost = sum(steps.values()) - quiet * len(steps)
+        found[f"steps: what a save costs the training in all, in steps, {way}"] = lost / quiet / len(saved)
+    return found
 
 
 def report(result: dict[str, Any]) -> str:

@@ -26,8 +26,8 @@ import distckpt
 
 LAYERS = 300
 COLUMNS = 128
-STEPS_BETWEEN_SAVES = 24
-CURVE_SAVES = 3
+STEPS_BETWEEN_SAVES = 12
+CURVE_SAVES = 8
 
 
 def variables_of(model: str, mib: int) -> list[Any]:
@@ -92,7 +92,8 @@ class Bench:
         found = {
             "ways": {way: _summary(seen) for way, seen in times.items()},
             "model_bytes": self.model_bytes,
-            "curves": {"distckpt, async": self.curve(ours.save), "TensorFlow": self.curve(stock.save)},
+            "curves": self.curves(ours, stock),
+            "memory": self.memory(ours),
             "bytes_by_worker": report.bytes_by_worker,
             "index_and_manifest_bytes": beside,
         }
@@ -135,23 +136,74 @@ class Bench:
             ("bare read", lambda: limits.read(files)),
         ]
 
-    def curve(self, save: Callable[[], Any]) -> dict[str, list[float]]:
-        """Seconds of each training step around some saves, and the numbers of the steps that were followed by one."""
-        durations, saved = [], []
+    def curves(self, ours: Any, stock: Any) -> dict[str, dict[str, list[Any]]]:
+        asynchronous = tf.train.CheckpointOptions(experimental_enable_async_checkpoint=True)
+        found = {
+            "distckpt, async": self.curve(ours.save, lambda _: _is_waited_for(ours)),
+            "TensorFlow": self.curve(stock.save, lambda _: False),
+            "TensorFlow, async": self.curve(
+                # Its index is what TensorFlow writes last.
+                lambda: stock.save(options=asynchronous),
+                lambda path: not Path(f"{path}.index").exists(),
+            ),
+        }
+        ours.wait()
+        stock.sync()
+        return found
+
+    def curve(self, save: Callable[[], str], is_in_flight: Callable[[str], bool]) -> dict[str, list[Any]]:
+        """Seconds of each training step around some saves, the numbers of the steps that were followed by one (it is
+        counted in theirs), and of those that began while one was being written.
+        """
+        durations, saved, beside = [], [], []
+        path = ""
         for number in range(CURVE_SAVES * STEPS_BETWEEN_SAVES):
+            if path and is_in_flight(path):
+                beside.append(number)
             begun = time.perf_counter()
             self.step()
             self.meet()
             if number % STEPS_BETWEEN_SAVES == STEPS_BETWEEN_SAVES // 3:
-                save()
+                path = save()
                 saved.append(number)
             durations.append(time.perf_counter() - begun)
-        return {"step_s": durations, "saved_after": saved}
+        return {"step_s": durations, "saved_after": saved, "in_flight": beside}
+
+    def memory(self, ours: Any) -> dict[str, int]:
+        """By how much this process's resident memory grows at most in an asynchronous save with a step beside it, over
+        what a step alone takes.
+        """
+        self.step()
+        alone = _peak_growth(self.step)
+        beside = _peak_growth(lambda: (ours.save(), self.step(), ours.wait()))
+        return {"step_bytes": alone, "save_and_step_bytes": beside}
 
     def beside(self, name: str) -> int:
         """Bytes of the index and the manifest."""
         files = [path for path in (self.directory / "ours").iterdir() if path.is_file()]
         return sum(path.stat().st_size for path in files if path.name.startswith(name) and ".data-" not in path.name)
+
+
+def _is_waited_for(manager: Any) -> bool:
+    """Whether its save is still in flight."""
+    try:
+        manager.wait(timeout=0)
+    except TimeoutError:
+        return True
+    return False
+
+
+def _peak_growth(act: Callable[[], Any]) -> int:
+    """Bytes of resident memory at the peak of `act`, over those before it (Linux; proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_bytes("VmRSS")
+    act()
+    return _status_bytes("VmHWM") - before
+
+
+def _status_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _all_reduce() -> Any:

@@ -195,8 +195,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         ahead of the others is held here, for `Deadlines.held_s` at most.
         """
         self._check_open()
-        ticket = self._in_flight
-        if ticket is not None and ticket.outcome.error is not None:
+        if self._in_flight is not None and self._in_flight.outcome.error is not None:
             self.wait()
         agreed = self._keeper.step_ended(self._session.agent, step, metrics)
         self._step_file.step(step)
@@ -386,7 +385,8 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         name = f"{self._name_prefix}{step}"
         ticket = self._in_flight = self._announced(step, name, metrics or NO_METRICS)
         callbacks = tuple(getattr(options, "experimental_write_callbacks", None) or ())
-        if self._async_save or getattr(options, "experimental_enable_async_checkpoint", False):
+        asynchronous = self._async_save or getattr(options, "experimental_enable_async_checkpoint", False)
+        if asynchronous and self._options.affords(ticket.request.size_bytes):
             if callbacks:
                 self._calling = Future()
                 call = partial(self._call_back, ticket, callbacks, self._calling)

@@ -12,6 +12,9 @@ from distckpt.rpc.credentials import Security
 
 _PORT_MAX = 65_535
 
+STAGING_BYTES = 64 << 20
+"""What a save takes beside copies of variables, on the host: some MiB for each of `writer_threads`, and its lists."""
+
 ChangedWorld = Literal["error", "drop", "spread"]
 
 
@@ -26,6 +29,11 @@ class Options:
     - `job`: what this job is called, where neither `distckpt run` nor a scheduler says so; a restart must give the same
       name.
     - `writer_threads`: threads that write a share, per worker.
+    - `memory_budget`: bytes of a worker's memory that an asynchronous save may take beside the training. Default: one
+      copy of the variables that the steps update meanwhile, and STAGING_BYTES; more it never takes. Where all that is
+      saved and STAGING_BYTES are more than the budget, `save` returns after the commit, as without `async_save`: no
+      step comes between, so nothing is copied. Less than STAGING_BYTES cannot be kept, and is refused. What
+      `snapshot_every` keeps is not in it.
     - `dashboard`: True: the chief serves a page that shows the job, to its machine alone, on a free port; "host:port":
       there.
     - `metrics`: "host:port" where the chief serves metrics for Prometheus; ":port" is for this machine alone.
@@ -49,6 +57,7 @@ class Options:
     credentials: Security | None = None
     job: str | None = None
     writer_threads: int = 2
+    memory_budget: int | None = None
     dashboard: bool | str = False
     metrics: str | None = None
     tensorboard: Any = None
@@ -58,6 +67,11 @@ class Options:
     cross_check: CrossCheck = "warn"
 
     def __post_init__(self) -> None:
+        if self.memory_budget is not None and self.memory_budget < STAGING_BYTES:
+            raise ConfigurationError(
+                f"Options(memory_budget={self.memory_budget!r}): a save takes {STAGING_BYTES} bytes even where the "
+                "training waits for it; give that or more"
+            )
         if self.metrics is not None:
             parse_address(self.metrics, "metrics")
         if isinstance(self.dashboard, str):
@@ -67,6 +81,10 @@ class Options:
             raise ConfigurationError(f"Options(snapshot_every={every!r}): a positive number of steps, or None")
         _check_choice("changed_world", self.changed_world, get_args(ChangedWorld))
         _check_choice("cross_check", self.cross_check, get_args(CrossCheck))
+
+    def affords(self, size_bytes: int) -> bool:
+        """Whether the training may go on while a save of so many bytes is written."""
+        return self.memory_budget is None or size_bytes + STAGING_BYTES <= self.memory_budget
 
 
 def _check_choice(option: str, chosen: str, choices: tuple[str, ...]) -> None:

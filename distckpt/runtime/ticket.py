@@ -59,6 +59,11 @@ class SaveRequest:
     metrics: Mapping[str, float]
     salvage: bool = False
 
+    @property
+    def size_bytes(self) -> int:
+        """All that this worker holds for the save."""
+        return self.own_bytes + sum(spec.size_bytes for spec in self.specs)
+
 
 class Ticket(Generic[Result]):
     """One request. `ordinal` is its number in this incarnation; times are of `time.monotonic`."""

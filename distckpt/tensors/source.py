@@ -44,8 +44,11 @@ class Source:
 
     def prepare(self) -> None:
         """Does before the first capture what it would have to do. Raises as `capture` does."""
-        assert self._checkpoint.save_counter is not None, "it is tracked too, and made by the first look at it"
-        self.layout()
+        # What TensorFlow does for the first time takes it milliseconds. The counter is made by the first look at it.
+        self._checkpoint.save_counter.assign_add(0)
+        tracked = self._refresh()
+        self._layout_of(tracked, tracked.replicated.values())
+        tracked.reads.values()
 
     def layout(self) -> Layout:
         """What all workers hold alike, as of now; runs no collectives. Raises as `capture` does."""
@@ -95,7 +98,7 @@ class Source:
         tracked, own = self._given(tracked)
         own += _evaluate_all(tracked.evaluated)
         own += [OwnTensor(key, tensor) for key, tensor in tracked.reads.values().items()]
-        return tracked, [*own, OwnTensor(internals.OBJECT_GRAPH_KEY, tf.constant(tracked.graph))]
+        return tracked, [*own, OwnTensor(internals.OBJECT_GRAPH_KEY, tracked.graph)]
 
     def _refresh(self) -> Tracked:
         if not tf.executing_eagerly():

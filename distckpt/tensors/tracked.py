@@ -43,10 +43,11 @@ class Tracked:
 
     `wrapped`: objects that stand for a variable, with the variable (Keras 3's, tf_keras's under mixed precision).
     `lasting`: False where the old kind of savable object holds a tensor of the moment, so that each save must walk.
+    `graph`: the serialized TrackableObjectGraph, as a tensor: TensorFlow takes 60 ms to make its first one of a string.
     """
 
     checkpoint: Any
-    graph: bytes
+    graph: Any
     replicated: Reads
     aggregated: tuple[Aggregated, ...]
     reads: Reads
@@ -92,7 +93,7 @@ def walk(checkpoint: Any, world_size: int) -> Tracked:
     nodes = tuple(map(_node, internals.objects(checkpoint)))
     return Tracked(
         checkpoint=checkpoint,
-        graph=found.graph,
+        graph=tf.constant(found.graph),
         replicated=Reads(sorted(sorter.replicated, key=_key)),
         aggregated=tuple(sorted(sorter.aggregated, key=_key)),
         reads=Reads(sorter.reads),

@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+from distckpt.options import STAGING_BYTES
+
 SAVE = Path(__file__).parents[2] / "benchmarks" / "save.py"
 DEADLINE_S = 150
+MODEL_BYTES = 32 << 20
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def ratios(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
         sys.executable,
         str(SAVE),
         "--mib",
-        "32",
+        str(MODEL_BYTES >> 20),
         "--rounds",
         "6",
         "--cases",
@@ -64,3 +67,13 @@ def test_training_is_held_far_shorter_than_by_tensorflow(ratios: dict[str, float
 def test_neither_a_save_nor_a_restore_takes_several_times_as_long_as_tensorflows(ratios: dict[str, float]) -> None:
     assert ratios["to the commit: TensorFlow / distckpt"] > 0.2, "with fsync, which TensorFlow leaves out"
     assert ratios["restore: TensorFlow / distckpt"] > 0.1, "with the verification, which TensorFlow leaves out"
+
+
+def test_a_save_takes_no_more_memory_than_it_states(ratios: dict[str, float]) -> None:
+    stated = 1 + STAGING_BYTES / MODEL_BYTES
+    assert ratios["peak memory of a save beside a step / bytes of the model"] <= stated
+
+
+def test_the_steps_beside_a_save_are_told_for_each_way(ratios: dict[str, float]) -> None:
+    for way in ("distckpt, async", "TensorFlow", "TensorFlow, async"):
+        assert f"steps: what a save costs the training in all, in steps, {way}" in ratios
