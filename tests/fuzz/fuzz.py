@@ -48,6 +48,7 @@ with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(inclu
     from distckpt.observe.picture import encode as encode_picture
     from distckpt.protocol import messages
     from distckpt.rpc import convert, rendezvous
+    from distckpt.rpc.checks import MalformedMessage
     from distckpt.rpc.v1 import coordination_pb2 as pb
     from distckpt.storage.memory import MemoryStorage
 
@@ -102,7 +103,7 @@ def unframed(data: bytes) -> bytes:
 
 def of_wire(kind: Any, parse: Callable[[Any], object]) -> Callable[[bytes], object]:
     def parsed(data: bytes) -> object:
-        with contextlib.suppress(DecodeError):
+        with contextlib.suppress(DecodeError, MalformedMessage):
             return parse(kind.FromString(data))
         return None
 
@@ -177,7 +178,11 @@ def main() -> int:
     codes = {}
     for name in told.targets or TARGETS:
         done = subprocess.run(
-            [sys.executable, __file__, name, *options], stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, __file__, name, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         codes[name] = done.returncode
         print(f"{name}: {'ok' if done.returncode == 0 else done.stdout[-4000:]}", flush=True)  # noqa: T201 - a report
