@@ -81,6 +81,8 @@ def main(directory: str, victim: int, moment: str) -> None:
         if strategy.cluster_resolver.task_id == victim and moment == "saving" and step == SAVED:
             die_at_the_seal()
         manager.step_end(step if moment == "between" else min(step, SAVED + 1))
+        if moment == "between" and step == FIRST:
+            manager.wait()  # a save in flight would be what is taken over
 
 
 if __name__ == "__main__":
