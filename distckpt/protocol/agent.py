@@ -162,7 +162,10 @@ class Agent:
         if save is None or not save.captured or self._me.worker == CHIEF:
             return False
         order = TakeOver(save.ordinal, save.round, save.missing_without(self._me.worker, self._join.world_size))
-        self._takeover = Takeover(order, save.announce.name, why, self._outbox, self._deadlines)
+        name, step = save.announce.name, save.announce.step
+        self._takeover = Takeover(
+            order, name, why, self._outbox, self._deadlines, lambda: self._keeping.has_newer_than(step)
+        )
         self._takeover.tick()
         return True
 

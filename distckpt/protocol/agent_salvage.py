@@ -45,6 +45,10 @@ class Keeping:
         """Something is kept, and it was not tried already since the coordinator was last heard of."""
         return bool(self.steps) and not self._asked and not self._tried_alone
 
+    def has_newer_than(self, step: int) -> bool:
+        """Whether a later one is kept that may be salvaged alone."""
+        return self.may_salvage_alone and self.steps[-1] > step
+
     # ------------------------------------------------------------------------------------------------- from this worker
 
     def keep(self, step: int) -> None:

@@ -10,6 +10,7 @@ says of the save is what the journal says, or that the outcome is unknown; all o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from distckpt.model import Cause, Checkpoint
@@ -40,9 +41,18 @@ class Takeover:
     """Of one save, for checkpoint `name`: `order` is what it takes. `why` is how the coordinator was lost.
 
     `result` is what became of the save, None while that is open. `has_acted`: it, or another survivor, may commit it.
+    `has_newer`: whether this worker can commit a later step; then this one is given up, as a survivor commits once.
     """
 
-    def __init__(self, order: TakeOver, name: str, why: Cause, outbox: Outbox, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        order: TakeOver,
+        name: str,
+        why: Cause,
+        outbox: Outbox,
+        deadlines: Deadlines,
+        has_newer: Callable[[], bool],
+    ) -> None:
         self.ordinal = order.ordinal
         self._order = order
         self.result: Checkpoint | Cause | None = None
@@ -50,6 +60,7 @@ class Takeover:
         self.why = why
         self._outbox = outbox
         self._deadlines = deadlines
+        self._has_newer = has_newer
         self._me: Sender = outbox.me
         self._machine = Machine(f"takeover of {name} by worker {self._me.worker}", _TABLE, TakeoverState.WATCHING)
         self._begun_at = outbox.now
@@ -143,7 +154,9 @@ class Takeover:
         """Whoever gives no sign of life for a turn is dead; where that is certain at once, all turns come earlier."""
         now = self._outbox.now
         turn_at = self._turn_at - self._deadlines.turn_s if is_gone else self._turn_at
-        if now >= turn_at:
+        if now >= turn_at and self._has_newer():
+            self._end(self.why, "a later step is kept, and saved instead")
+        elif now >= turn_at:
             self.has_acted = True
             self._machine.go(TakeoverState.TAKING, "it is this worker's turn", now)
             self._do(self._order)

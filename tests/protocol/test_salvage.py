@@ -225,6 +225,26 @@ def test_without_the_chief_a_survivor_commits_what_it_has(*, gone: bool) -> None
     assert stage.parted == {1, 2}
 
 
+def test_without_the_chief_what_is_kept_goes_before_an_older_save_that_was_in_flight() -> None:
+    stage = kept(10)
+    for worker in range(3):
+        stage.save(worker, 11)
+    for worker in (1, 2):
+        stage.keep(worker, 20)
+    del stage.agents[0]
+    stage.chief_lives = False
+    stage.holder = replace(stage.holder, is_gone=True, sign="1")
+    for worker in (1, 2):
+        stage.cut.add(worker)
+        stage.happen(worker, events.ConnectionLost())
+    stage.wait(4 * DEADLINES.disconnect_s)
+    assert set(stage.takeovers) == {1}
+    stage.take_over(1, step=20)
+    of_11, of_20 = stage.outcomes[1]
+    assert isinstance(of_11, Cause)
+    assert isinstance(of_20, Committed)
+
+
 def test_a_new_start_of_the_job_is_first_and_nothing_is_salvaged() -> None:
     stage = kept(10, 20)
     stage.holder = events.JournalSeen(0, 2)
