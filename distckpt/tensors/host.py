@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from distckpt.bundle.parallel import for_each
 from distckpt.bundle.payload import Payload
 
 _WORTH_SHARING_BYTES = 1 << 14
@@ -35,6 +36,20 @@ def host_bytes(tensor: Any) -> NDArray[np.uint8]:
     view: NDArray[np.uint8] = np.asarray(elements).reshape(-1).view(np.uint8)
     view.flags.writeable = False
     return view
+
+
+def all_host_bytes(tensors: Mapping[str, Any]) -> dict[str, NDArray[np.uint8]]:
+    """`host_bytes` of each, the copies from different devices side by side."""
+    by_device: dict[str, list[str]] = {}
+    for name, tensor in tensors.items():
+        by_device.setdefault(tensor.device, []).append(name)
+    found: dict[str, NDArray[np.uint8]] = {}
+
+    def copy(names: list[str]) -> None:
+        found.update((name, host_bytes(tensors[name])) for name in names)
+
+    for_each(copy, by_device.values(), len(by_device))
+    return found
 
 
 def row_bytes(whole: NDArray[np.uint8], rows: int, start: int, length: int) -> NDArray[np.uint8]:

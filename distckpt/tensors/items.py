@@ -74,6 +74,7 @@ class Sorter:
         self.serializing: list[Serializing] = []
         self.wrapped: list[tuple[Any, Any]] = []
         self.lasting = True
+        self._alike = 0
 
     def add(self, trackable: Any, values: Mapping[str, Any]) -> None:
         self._refuse_twice(values)
@@ -97,9 +98,20 @@ class Sorter:
             if on_read and not first_only:
                 self.aggregated.append(_aggregated(key, variable))
             else:
-                # The first replica of each worker has a value of its own where nothing aggregates.
-                component = variable.distribute_strategy.experimental_local_results(variable)[0]
+                component = self._component(variable, alike=not on_read and variable.trainable)
                 self._add_read(_read(key, component), replicated=self.alone or not on_read)
+
+    def _component(self, variable: Any, *, alike: bool) -> Any:
+        """The replica to read: where all are alike another in turn, as each device has its own link to the host.
+
+        Those that gradients update are alike. Of the others the first replica's value is what TensorFlow saves: moving
+        averages of Keras 3 differ from replica to replica.
+        """
+        replicas = variable.distribute_strategy.experimental_local_results(variable)
+        if not alike:
+            return replicas[0]
+        self._alike += 1
+        return replicas[(self._alike - 1) % len(replicas)]
 
     def _add_read(self, read: Read, *, replicated: bool) -> None:
         (self.replicated if replicated and not has_variable_length(read.dtype) else self.reads).append(read)

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.strings import encode_strings
 from distckpt.errors import UnsupportedState
 from distckpt.model import Extent, Piece, Slice, TensorSpec
 from distckpt.tensors.foreign import tensor_payloads
-from distckpt.tensors.host import host_bytes, row_bytes
+from distckpt.tensors.host import all_host_bytes, host_bytes, row_bytes
 from distckpt.tensors.layout import Layout, tensor_spec
 
 
@@ -66,7 +67,9 @@ class Snapshot:
         tensor that is not in `layout`, ValueError for rows that it does not have.
         """
         specs = {spec.name: spec for spec in self.layout.replicated}
-        found = [_piece(specs[piece.tensor], self._tensors[piece.tensor], piece) for piece in pieces]
+        wanted = list(pieces)
+        on_host = all_host_bytes({piece.tensor: self._tensors[piece.tensor] for piece in wanted})
+        found = [_piece(specs[piece.tensor], on_host[piece.tensor], piece) for piece in wanted]
         return [*found, *_own_payloads(self._own), *self._saved] if own else found
 
     def everything(self) -> list[Payload]:
@@ -91,8 +94,7 @@ def _spec_of(payload: Payload) -> TensorSpec:
     return TensorSpec(payload.name, payload.dtype, payload.shape, payload.data.nbytes, payload.part)
 
 
-def _piece(spec: TensorSpec, tensor: Any, piece: Piece) -> Payload:
-    whole = host_bytes(tensor)
+def _piece(spec: TensorSpec, whole: NDArray[np.uint8], piece: Piece) -> Payload:
     if piece.rows is None:
         return Payload(spec.name, spec.dtype, spec.shape, whole)
     data = row_bytes(whole, spec.shape[0], piece.rows.start, piece.rows.length)

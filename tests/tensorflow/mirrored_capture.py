@@ -187,6 +187,27 @@ def walking_problems(strategy: Any) -> list[str]:
     return found
 
 
+def sharing_problems(strategy: Any) -> list[str]:
+    """Replicas share the reading of what gradients update: shown by values that differ, as theirs never do."""
+    replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+        trained = [tf.Variable([0.0]) for _ in range(2 * replicas + 1)]
+        others = [tf.Variable([0.0], trainable=False) for _ in range(replicas)]
+    for variable in (*trained, *others):
+        for number, component in enumerate(strategy.experimental_local_results(variable)):
+            component.assign([float(number)])
+    source = Source(tf.train.Checkpoint(trained=trained, others=others), cluster_place(strategy))
+    payloads = comparing.all_payloads(source.capture())
+    read = {payload.name: payload.data.view("f")[0] for payload in payloads if payload.data.size == 4}
+    of_trained = [read[f"trained/{index}/.ATTRIBUTES/VARIABLE_VALUE"] for index in range(len(trained))]
+    found = []
+    if of_trained != [float(index % replicas) for index in range(len(trained))]:
+        found.append(f"variables that are trained are read from replicas {of_trained}")
+    if any(read[f"others/{index}/.ATTRIBUTES/VARIABLE_VALUE"] for index in range(len(others))):
+        found.append("a variable that may differ between replicas is read from another one than the first")
+    return found
+
+
 def refusal_problems(strategy: Any) -> list[str]:
     with strategy.scope():
         on_read = tf.VariableSynchronization.ON_READ
@@ -206,6 +227,7 @@ def main() -> None:
     found = {name: problems_of(strategy, content) for name, content in CHECKS.items()}
     found["tracing"] = tracing_problems(strategy)
     found["walking"] = walking_problems(strategy)
+    found["sharing"] = sharing_problems(strategy)
     found["refusal"] = refusal_problems(strategy)
     central = tf.distribute.experimental.CentralStorageStrategy(["CPU:0", "CPU:1"], parameter_device="CPU:0")
     for name in ("tf_keras", "outside of the scope"):

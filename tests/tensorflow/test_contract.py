@@ -90,8 +90,10 @@ class Side:
         )
 
     def _indexes(self) -> list[str]:
-        files = (path.relative_to(self.directory).as_posix() for path in self.directory.rglob("*.index"))
-        return sorted(name for name in files if not name.startswith(".distckpt"))
+        """Without what is below .distckpt: staging is tidied up behind the commit."""
+        shown = [path for path in self.directory.glob("*") if path.name != ".distckpt"]
+        files = [*shown, *(below for path in shown for below in path.rglob("*"))]
+        return sorted(path.relative_to(self.directory).as_posix() for path in files if path.suffix == ".index")
 
     def _below(self, value: Any) -> Any:
         return os.path.relpath(value, self.directory) if isinstance(value, str) else value

@@ -31,7 +31,8 @@ def test_a_save_keeps_its_budget_of_memory(tmp_path: Path) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["model"] > 2 * STAGING_BYTES, "the two cannot be taken for each other"
     assert found["waiting"] <= STAGING_BYTES, "the training waits, so nothing is copied"
-    assert 0.9 * found["model"] <= found["going on"] <= found["model"] + STAGING_BYTES
+    assert found["going on"] <= found["model"] + STAGING_BYTES
+    assert found["going on"] >= found["model"] / 2, "else nothing was measured; the kernel may page out what is idle"
 
 
 def test_a_budget_that_cannot_be_kept_is_refused() -> None:
