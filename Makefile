@@ -28,8 +28,8 @@ demo: $(VENV)/has-demo $(VENV)/has-distckpt ## two workers train, one is killed,
 	@$(VENV)/bin/distckpt demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/has-test $(VENV)/has-distckpt ## all tests, the fast ones first (ARGS="-k name")
-	@$(PY) -m pytest $(TESTS) $(ARGS)
+test: $(VENV)/has-test $(VENV)/has-distckpt ## all tests, two at a time (ARGS="-k name")
+	@$(PY) -m pytest $(TWO) $(TESTS) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/has-lint $(VENV)/has-distckpt ## ruff check, ruff format --check, mypy --strict

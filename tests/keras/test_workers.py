@@ -33,23 +33,31 @@ def tensors(directory: Path) -> dict[str, Any]:
     return {name: reader.get_tensor(name) for name in names if name != "_CHECKPOINTABLE_OBJECT_GRAPH"}
 
 
-@pytest.fixture
-def trained(run: Any, tmp_path: Path) -> Any:
-    """Trains an example twice, undisturbed and with a signal to worker 1 after some saves; returns what they said."""
+def train(run: Any, example: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Trains an example, undisturbed; returns what it said."""
+    done = run(*MAIN, "--", sys.executable, str(EXAMPLES / example), str(directory))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
-    def both(
-        example: str, saves: int, signum: signal.Signals = signal.SIGKILL
-    ) -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:
-        script = str(EXAMPLES / example)
-        plain = run(*MAIN, "--", sys.executable, script, str(tmp_path / "undisturbed"))
-        assert plain.returncode == 0, plain.stderr[-3000:]
-        mark, directory = str(tmp_path / "died"), str(tmp_path / "killed")
-        doomed = (sys.executable, str(DOOMED), signum.name, str(saves), mark, script, directory)
-        killed = run(*MAIN, "--max-restarts", "1", "--", *doomed)
-        assert killed.returncode == 0, killed.stderr[-3000:]
-        return plain, killed
 
-    return both
+def train_disturbed(
+    run: Any, example: str, directory: Path, saves: int, signum: signal.Signals = signal.SIGKILL
+) -> subprocess.CompletedProcess[str]:
+    """The same with a signal to worker 1 after some saves, and a restart."""
+    mark = f"{directory}-died"
+    doomed = (sys.executable, str(DOOMED), signum.name, str(saves), mark, str(EXAMPLES / example), str(directory))
+    done = run(*MAIN, "--max-restarts", "1", "--", *doomed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def undisturbed_fit(
+    run: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Of examples/keras_fit.py: its directory, which nobody changes, and what it said."""
+    directory = tmp_path_factory.mktemp("fit") / "undisturbed"
+    return directory, train(run, "keras_fit.py", directory)
 
 
 @pytest.fixture
@@ -79,37 +87,44 @@ def evaluator() -> Iterator[Any]:
         each.communicate()
 
 
-def assert_same_end(tmp_path: Path) -> None:
-    expected, found = tensors(tmp_path / "undisturbed"), tensors(tmp_path / "killed")
+def assert_same_end(undisturbed: Path, killed: Path) -> None:
+    expected, found = tensors(undisturbed), tensors(killed)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def test_fit_of_tf_keras_on_two_workers_survives_a_killed_worker_bit_for_bit(trained: Any, tmp_path: Path) -> None:
-    done, resumed = trained("keras_fit.py", saves=5)
+def test_fit_of_tf_keras_on_two_workers_survives_a_killed_worker_bit_for_bit(
+    undisturbed_fit: Any, run: Any, tmp_path: Path
+) -> None:
+    directory, done = undisturbed_fit
+    resumed = train_disturbed(run, "keras_fit.py", tmp_path / "killed", saves=5)
     undisturbed, killed = done.stdout, resumed.stdout
     assert "restart 1 of 1" in resumed.stderr
     assert "Epoch 2: going on from batch 7" in killed, "in the middle of an epoch, from the fifth save"
-    assert_same_end(tmp_path)
+    assert_same_end(directory, tmp_path / "killed")
     ends = [sorted(line for line in text.splitlines() if line.endswith("right")) for text in (undisturbed, killed)]
     assert ends[0] == ends[1], "the history of all epochs, also those before the kill"
     assert len(ends[0]) == 2 * 4
-    models = [tf_keras.models.load_model(tmp_path / name / "model.keras") for name in ("undisturbed", "killed")]
+    models = [tf_keras.models.load_model(each / "model.keras") for each in (directory, tmp_path / "killed")]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_fit_on_two_workers_saves_at_a_notice_to_one_of_them_ends_with_143_and_loses_no_batch(
-    trained: Any, tmp_path: Path
+    undisturbed_fit: Any, run: Any, tmp_path: Path
 ) -> None:
-    undisturbed, resumed = trained("keras_fit.py", saves=2, signum=signal.SIGTERM)  # by batch 8 of the first epoch
+    directory, undisturbed = undisturbed_fit
+    told = tmp_path / "told"
+    resumed = train_disturbed(
+        run, "keras_fit.py", told, saves=2, signum=signal.SIGTERM
+    )  # by batch 8 of the first epoch
     committed = set(re.findall(r"ckpt-(\d+) is committed: SIGTERM on worker 1", resumed.stderr))
     assert len(committed) == 1, "both workers, the same"
     epoch, batch = divmod(int(committed.pop()), 10)
     assert f"Epoch {epoch + 1}: going on from batch {batch + 1}" in resumed.stdout
     assert "143" in resumed.stderr
-    expected, found = tensors(tmp_path / "undisturbed"), tensors(tmp_path / "killed")
+    expected, found = tensors(directory), tensors(told)
     assert found.keys() == expected.keys()
     for name in expected.keys() - COUNTED_OTHERWISE:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
@@ -139,13 +154,14 @@ def test_on_two_workers_the_chief_alone_leaves_the_model_in_every_form(run: Any,
 
 
 def test_a_loop_of_ones_own_trains_a_keras_3_model_on_two_workers_and_an_evaluator_misses_no_checkpoint_of_it(
-    trained: Any, run: Any, evaluator: Any, tmp_path: Path
+    run: Any, evaluator: Any, tmp_path: Path
 ) -> None:
     beside = evaluator(tmp_path / "undisturbed")
-    _, killed = trained("custom_loop.py", saves=3)
+    train(run, "custom_loop.py", tmp_path / "undisturbed")
+    killed = train_disturbed(run, "custom_loop.py", tmp_path / "killed", saves=3)
     assert "restart 1 of 1" in killed.stderr
     assert "15 of 30 steps are done" in killed.stdout
-    assert_same_end(tmp_path)
+    assert_same_end(tmp_path / "undisturbed", tmp_path / "killed")
     told = beside()
     assert [line.partition(":")[0] for line in told] == [f"step {step}" for step in range(5, 31, 5)]
     assert len(set(told)) == 6, "each is another"
