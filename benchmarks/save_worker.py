@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ class Bench:
         files = [path for path in (self.directory / "ours").iterdir() if ".data-" in path.name]
         return [
             ("distckpt restore", ours.restore),
+            ("distckpt restore, cooperative", partial(ours.restore, cooperative=True)),
             ("TensorFlow restore", lambda: self.checkpoint.restore(stock.latest_checkpoint)),
             ("bare read", lambda: limits.read(files)),
         ]

@@ -27,7 +27,8 @@ from distckpt.policy import SavePolicy, Schedule
 from distckpt.preemption.notice import Preemption, settings_of
 from distckpt.preemption.triggers import Triggers
 from distckpt.protocol.messages import Committed
-from distckpt.protocol.retention import Chooser, KeepBest, KeepLatest, Policy, Preservation, Sparing, policy_from
+from distckpt.protocol.retention import Chooser, KeepLatest, Policy, Preservation, Sparing, policy_from
+from distckpt.protocol.selector import selector_of
 from distckpt.report import SaveReport
 from distckpt.runtime.naming import name_prefix
 from distckpt.runtime.salvage import Keeper
@@ -37,6 +38,7 @@ from distckpt.runtime.tenancy import Follower, Tenancy
 from distckpt.runtime.ticket import RestoreTicket, SaveRequest, SaveTicket
 from distckpt.runtime.worker_state import state_to_restore
 from distckpt.tensors import cluster, internals
+from distckpt.tensors.exchange import exchange
 from distckpt.tensors.restore import restore
 from distckpt.tensors.scalars import scalar_writer
 from distckpt.tensors.sessions import SessionSource, refuse_graphs, step_of
@@ -107,7 +109,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._last_committed: SaveTicket | None = None
         self._lock = threading.Lock()
         self._closed = False
-        self._place = place
+        self._strategy, self._place = strategy, place
         self._source = Source(checkpoint, place, fetching=remote) if self._is_eager else SessionSource(checkpoint)
         self._worker_state = None if worker_state is None else WorkerState(worker_state, place)
         self._options = options or Options()
@@ -252,7 +254,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
 
     # ------------------------------------------------------------------------------------------------------- restoring
 
-    def restore_or_initialize(self) -> str | None:
+    def restore_or_initialize(self, *, cooperative: bool = False) -> str | None:
         """Restores the newest checkpoint that is whole, the same on all workers; each must call it.
 
         Every byte is verified before any variable changes; a corrupt checkpoint is set aside, and the one before it
@@ -261,7 +263,7 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         from scratch.
         """
         self._step_file.restoring()
-        agreed = self._agreed("latest")
+        agreed = self._agreed("latest", cooperative=cooperative)
         if agreed is None:
             if self._init_fn is not None:
                 self._init_fn()
@@ -273,16 +275,16 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
         self._step_file.restored()
         return agreed[0] if agreed else None
 
-    def restore(self, step: int | str | None = None, *, into: Any = None) -> Any:
+    def restore(self, step: int | str | None = None, *, into: Any = None, cooperative: bool = False) -> Any:
         """Restores one checkpoint on all workers; each must call it with the same argument.
 
         `step`: a step, "latest" (also None), "best:METRIC" where the retention is a `KeepBest` of that metric, or
         "best:METRIC:min" and "best:METRIC:max". `into`: another tf.train.Checkpoint that takes the values of the same
-        names, a part of the model for example; default: the manager's. Returns TensorFlow's status object, for
-        `assert_consumed()`, `expect_partial()` and their like. Raises CorruptCheckpoint, NoRestorableCheckpoint,
-        ConfigurationError.
+        names, a part of the model for example; default: the manager's. `cooperative`: each worker reads 1/N from the
+        storage, and they exchange it by collectives. Returns TensorFlow's status object, for `assert_consumed()`,
+        `expect_partial()` and their like. Raises CorruptCheckpoint, NoRestorableCheckpoint, ConfigurationError.
         """
-        agreed = self._agreed(self._selector(step), whole=into is None)
+        agreed = self._agreed(selector_of(step, self._retention), whole=into is None, cooperative=cooperative)
         checkpoint = self.checkpoint if into is None else into
         return self._restored(checkpoint, *agreed) if agreed else checkpoint.restore(None)
 
@@ -303,26 +305,22 @@ class CheckpointManager(tf.train.CheckpointManager):  # type: ignore[misc]  # Te
             if self._worker_state is not None:
                 self._worker_state.prepare()
 
-    def _selector(self, step: int | str | None) -> str:
-        if step is None:
-            return "latest"
-        text = str(step)
-        if text.startswith("best:") and text.count(":") == 1:
-            if isinstance(self._retention, KeepBest) and self._retention.metric == text.removeprefix("best:"):
-                return f"{text}:{self._retention.mode}"
-            raise ConfigurationError(f"is more or less of it better? say {text}:max or {text}:min")
-        return text
-
-    def _agreed(self, selector: str, *, whole: bool = True) -> tuple[str, RestoreTicket] | None:
+    def _agreed(
+        self, selector: str, *, whole: bool = True, cooperative: bool = False
+    ) -> tuple[str, RestoreTicket] | None:
         """The path that all workers restore from, with what this one knows of it; None: there is no checkpoint."""
         self._check_open()
         self.wait()
-        ticket = self._session.agent.begin_restore(selector, whole=whole)
+        cooperative = cooperative and self._place.world_size > 1
+        ticket = self._session.agent.begin_restore(selector, whole=whole and not cooperative)
         decided = ticket.outcome.result()
         path = None if decided.name is None else self._path(decided.name)
         for name in decided.quarantined:
             log.error("%s is corrupt and was set aside", self._path(name))
             self._forget(name, path if selector == "latest" else None)
+        if cooperative and path is not None:
+            assert ticket.loader is not None, "what is decided was verified"
+            exchange(self._strategy, self._place, ticket.loader)
         return None if path is None else (path, ticket)
 
     # --------------------------------------------------------------------------------------------------------- closing

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file
+from distckpt.bundle.parts import PartStream
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.reader import BundleReader
-from distckpt.bundle.verify import Fault, check_entries, read_index, verify_tensors
+from distckpt.bundle.verify import Fault, check_entries, entries_of, read_index, verify_tensors
 from distckpt.errors import CorruptCheckpoint
 from distckpt.model import Entry
 from distckpt.storage.interface import Storage
@@ -31,6 +32,28 @@ class Loader:
             return faults
         self._reader = BundleReader(self._storage, self._name, index)
         return verify_tensors(self._storage, self._name, index, part, parts, self._threads, self._kept)
+
+    def parts(self, parts: int) -> list[PartStream]:
+        """What each of `parts` workers has read to verify its part, this one and the others: room for theirs is made.
+
+        To be called once all of them have found their parts right.
+        """
+        shards = self._opened().index.shards
+        return [
+            PartStream([self._kept.room(entry) for entry in self._kept_of(shards, part, parts)])
+            for part in range(parts)
+        ]
+
+    def keep_all(self, parts: int) -> None:
+        """The parts of all others were filled with what they have verified."""
+        for part in range(parts):
+            for entry in self._kept_of(self._opened().index.shards, part, parts):
+                self._kept.keep(entry)
+
+    @staticmethod
+    def _kept_of(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> list[Entry]:
+        own = entries_of(shards, part, parts)
+        return [entry for shard in sorted(own) for entry in own[shard] if can_be_kept(entry)]
 
     def take(self, tensors: Iterable[str]) -> list[Payload]:
         """Each of `tensors` as a whole, in memory aligned to `kept.ALIGNMENT` that is the caller's own from here on.

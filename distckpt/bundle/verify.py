@@ -78,7 +78,7 @@ def verify_tensors(
         kept = None  # a tensor may reach far beyond what is there of it, and nothing of this is restored
     own = {
         data_file(name, shard, index.num_shards): entries
-        for shard, entries in _own_entries(readable, part, parts).items()
+        for shard, entries in entries_of(readable, part, parts).items()
     }
     return sorted({*faults, *check_entries(storage, own, threads, kept)})
 
@@ -109,7 +109,7 @@ def _look_at_files(storage: Storage, name: str, index: Index) -> tuple[list[Faul
     return faults, readable
 
 
-def _own_entries(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> dict[int, list[Entry]]:
+def entries_of(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> dict[int, list[Entry]]:
     """Cuts all entries, in the order of shards and offsets, into `parts` of about equal bytes: the `part`-th."""
     located = [(shard, entry) for shard in sorted(shards) for entry in shards[shard]]
     total = sum(entry.size_bytes + _ENTRY_COST_BYTES for _, entry in located)

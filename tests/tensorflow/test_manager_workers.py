@@ -121,6 +121,14 @@ def test_managers_take_turns_and_preserve_on_both_workers_alike(seen: Any, folde
     assert sorted(path.stem for path in (folder / "turns").glob("*.index")) == ["ckpt-1", "ckpt-2", "ckpt-3", "ckpt-4"]
 
 
+def test_a_cooperative_restore_reads_each_byte_on_one_worker_and_gives_all_workers_all_bits(seen: Any) -> None:
+    stories = [each["cooperative"] for each in seen]
+    for story in stories:
+        assert (story["path"], story["alike"], story["text"]) == ("ckpt-1", True, "text")
+    assert 8_400_012 <= sum(story["read"] for story in stories) < 8_402_000
+    assert max(story["read"] for story in stories) < 6_000_000
+
+
 def test_a_temporary_directory_of_tensorflows_recipe_is_a_part_of_the_chiefs(seen: Any, folder: Path) -> None:
     for index, each in enumerate(seen):
         assert each["temporary"] == {

@@ -19,10 +19,13 @@ from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import numpy as np
 import tensorflow as tf
 
 import distckpt
 from distckpt.protocol.deadlines import Deadlines
+from distckpt.storage.posix import PosixStorage
+from distckpt.tensors import exchange
 
 SHORT = distckpt.Options(deadlines=Deadlines(announce_s=3.0))
 
@@ -190,6 +193,33 @@ def turns(worker: Worker) -> Any:
     return found
 
 
+def cooperative(worker: Worker) -> Any:
+    """Each reads its part of the bytes, and has all bits of all dtypes afterwards."""
+    nan_bits = np.array([0x7FC00001, 0xFF800001, 0x80000000], np.uint32)
+    values = [nan_bits.view("f"), np.array([True, False]), np.arange(5, dtype=np.float16), np.array([-1, 1 << 62])]
+    values.append(np.random.default_rng(7).normal(size=(3, 700_001)).astype("f"))  # more than is exchanged at once
+    with worker.strategy.scope():
+        held = [tf.Variable(value) for value in values]
+    held += [tf.Variable("text"), tf.Variable(tf.cast([1.5, -0.0], tf.bfloat16))]
+    mirrored = [*held[:5], held[6]]
+    with worker.manager("cooperative", tf.train.Checkpoint(held=held)) as manager:
+        manager.save(checkpoint_number=1)
+        before = [np.asarray(variable).tobytes() for variable in mirrored]
+        for variable in held:
+            variable.assign(tf.zeros_like(variable))
+        read, read_into = [], PosixStorage.read_into
+
+        def counted(storage: PosixStorage, key: str, offset: int, into: Any) -> int:
+            read.append(read_into(storage, key, offset, into))
+            return read[-1]
+
+        with mock.patch.object(PosixStorage, "read_into", counted), mock.patch.object(exchange, "ROUND_BYTES", 1 << 20):
+            restored = manager.restore_or_initialize(cooperative=True)
+        after = [np.asarray(variable).tobytes() for variable in mirrored]
+        text = held[5].numpy().decode()
+    return {"path": Path(restored).name, "alike": after == before, "text": text, "read": sum(read)}
+
+
 def temporary(worker: Worker) -> Any:
     """TensorFlow's recipe: the chief's manager is on the directory, the other's on a temporary one."""
     own = worker.folder / "recipe" / ("workertemp_1" if worker.index else "") / "ckpt"
@@ -277,6 +307,7 @@ def main() -> None:
         corruption,
         differing,
         turns,
+        cooperative,
         temporary,
         side_by_side,
         preempted,
