@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar
 
 from distckpt.model import CHIEF, Cause
@@ -163,9 +164,8 @@ class Agent:
             return False
         order = TakeOver(save.ordinal, save.round, save.missing_without(self._me.worker, self._join.world_size))
         name, step = save.announce.name, save.announce.step
-        self._takeover = Takeover(
-            order, name, why, self._outbox, self._deadlines, lambda: self._keeping.has_newer_than(step)
-        )
+        has_newer = partial(self._keeping.has_newer_than, step)
+        self._takeover = Takeover(order, name, why, self._outbox, self._deadlines, has_newer)
         self._takeover.tick()
         return True
 

@@ -10,7 +10,7 @@ from distckpt.protocol.agent import Agent
 from distckpt.protocol.coordinator import Coordinator
 
 ALLOWED = {
-    "__future__", "collections", "dataclasses", "enum", "hashlib", "heapq", "math", "statistics", "typing",
+    "__future__", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "math", "statistics", "typing",
     "distckpt.model", "distckpt.errors", "distckpt.protocol",
 }  # fmt: skip
 
