@@ -454,7 +454,7 @@ class AgentRuntime:
             self._activity.begin(effect.round, sum(payload.data.size for payload in to_write))
         changed, frozen = stage(parts, name, self._storage, lambda file, its: self._staged_file(file, its, ticket))
         if unchanged is not None:
-            unchanged.keep(checkpoint, frozen)
+            unchanged.keep(checkpoint, parts, frozen)
         return Shard(worker, changed.handle, changed.size_bytes, changed.entries, frozen=frozen)
 
     def _staged_file(self, name: str, payloads: Sequence[Payload], ticket: SaveTicket) -> DataFile:

@@ -8,7 +8,7 @@ of the job begins anew. For one thread; call `keep` once the files of a share ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import xxhash
@@ -34,11 +34,12 @@ _Key = tuple[str, int, tuple[int, ...], Slice | None]
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """A share: what stands in `linked`, what is to be written into a file apart, and the rest."""
+    """A share: what stands in `linked`, what is written into a file apart, and the rest. `digests`: of all of it."""
 
     linked: DataFile | None
     apart: list[Payload]
     rest: list[Payload]
+    digests: Mapping[_Key, bytes] = field(default_factory=dict)
 
 
 def stage(
@@ -86,21 +87,21 @@ class Unchanged:
         linked = self._link(checkpoint, name, same_bytes)
         if linked is not None:
             there = {_key(entry) for entry in linked.entries}
-            return Sorted(linked, [], [payload for payload in payloads if _key(payload) not in there])
+            return Sorted(linked, [], [each for each in payloads if _key(each) not in there], self._digests)
         if same_bytes < LEAST_BYTES:
-            return Sorted(None, [], list(payloads))
+            return Sorted(None, [], list(payloads), self._digests)
         apart = {_key(payload) for payload in same}
-        return Sorted(None, same, [payload for payload in payloads if _key(payload) not in apart])
+        return Sorted(None, same, [each for each in payloads if _key(each) not in apart], self._digests)
 
-    def keep(self, checkpoint: str, frozen: DataFile | None) -> None:
-        """The share of `checkpoint` is staged; `frozen` is its file apart."""
-        if frozen is None:
+    def keep(self, checkpoint: str, parts: Sorted, frozen: DataFile | None) -> None:
+        """The share of `checkpoint`, sorted into `parts`, is staged; `frozen` is its file apart."""
+        if frozen is None or parts.digests is not self._digests:  # another share was sorted meanwhile
             self._frozen = None
         elif frozen.linked and self._frozen is not None:
             self._frozen.file = DataFile(frozen.handle, frozen.size_bytes, self._frozen.file.entries)
             self._frozen.names.add(checkpoint)
         else:
-            digests = {_key(entry): self._digests[_key(entry)] for entry in frozen.entries}
+            digests = {_key(entry): parts.digests[_key(entry)] for entry in frozen.entries}
             self._frozen = _Frozen(frozen, digests, {checkpoint})
 
     def forget_file(self) -> None:

@@ -108,7 +108,7 @@ def stage_share(
     into = memory.tag[0] if generation is None else generation
     rest, frozen = stage(parts, name, storage, lambda file, its: _staged_file(storage.stage(into, file), its))
     if unchanged is not None:
-        unchanged.keep(checkpoint, frozen)
+        unchanged.keep(checkpoint, parts, frozen)
     return Shard(share.worker, rest.handle, rest.size_bytes, rest.entries, frozen=frozen)
 
 
