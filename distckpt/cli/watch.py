@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections.abc import Iterator
 
 from distckpt.cli.calling import credentials_of
-from distckpt.cli.signals import until_asked
+from distckpt.cli.signals import Asked, until_asked
 from distckpt.cli.text import print_lines
 from distckpt.errors import CorruptData, StorageError
 from distckpt.observe.looking import Looker
@@ -41,11 +40,12 @@ def _print(pictures: Iterator[Picture | str]) -> None:
         sys.stdout.flush()
 
 
-def _pictures(looker: Looker, asked: threading.Event) -> Iterator[Picture | str]:
+def _pictures(looker: Looker, asked: Asked) -> Iterator[Picture | str]:
     """A picture each second until `asked`; a sentence instead where the directory cannot be read just now."""
-    while not asked.is_set():
+    while True:
         try:
             yield looker.look()
         except (StorageError, CorruptData) as error:
             yield f"cannot be read, and is tried again: {error}"
-        asked.wait(EVERY_S)
+        if asked.wait(EVERY_S):
+            return

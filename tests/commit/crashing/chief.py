@@ -70,7 +70,7 @@ class Chief:
         checkpoint = str(self.rounds)  # no step is saved twice in a generation
         parts = unchanged.sort([*payloads, _payload(f"constant-{worker}", -1.0)], checkpoint, name + FROZEN)
         changed, frozen = stage(parts, name, self.storage, self._staged)
-        unchanged.keep(checkpoint, frozen)
+        unchanged.keep(checkpoint, parts, frozen)
         return Shard(worker, changed.handle, changed.size_bytes, changed.entries, frozen=frozen)
 
     def _staged(self, name: str, payloads: Sequence[Payload]) -> DataFile:
