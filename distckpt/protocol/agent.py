@@ -82,7 +82,7 @@ class Agent:
     def next_deadline(self) -> float | None:
         """When a Tick is wanted."""
         if self.standing is Standing.JOINING:
-            return min(self._repeat_at, self._started_at + self._deadlines.join_s)
+            return min(self._repeat_at, self._started_at + self._deadlines.join_s, *self._ceilings.waits)
         if self.standing is not Standing.JOINED:
             return None
         waits = [self._beat_at, *self._ceilings.waits]
@@ -124,6 +124,7 @@ class Agent:
             if now >= self._repeat_at:
                 self._repeat()
         elif self.standing is Standing.JOINING:
+            self._ceilings.check_time(now)
             if now >= self._started_at + self._deadlines.join_s:
                 self._end(Cause("CoordinatorUnreachable", f"not joined: {self._silence(self._started_at)}"))
             elif now >= self._repeat_at:
