@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -214,6 +215,34 @@ def is_plain(variable: Any) -> bool:
         and not isinstance(variable, values.DistributedVariable)
         and type(variable)._serialize_to_tensors is resource._serialize_to_tensors  # noqa: SLF001 - the very question
     )
+
+
+_TOGETHER_MIN = 32
+
+
+def disable_copy_on_read(handles: Sequence[Any]) -> None:
+    """DisableCopyOnRead of each: 2 µs a variable in one function, called without tf.function's way in; 6 by itself."""
+    if len(handles) < _TOGETHER_MIN:
+        for handle in handles:
+            tf.raw_ops.DisableCopyOnRead(resource=handle)
+        return
+    padded = [*handles, *handles[-1:] * (-len(handles) % _TOGETHER_MIN)]
+    # TensorFlow's other executor hands each operation to a pool of threads, which are busy training.
+    attributes = ("executor_type", "SINGLE_THREADED_EXECUTOR", "config_proto", b"")
+    execute.execute(_disabling(len(padded)).name, 0, padded, attributes, context.context())
+
+
+@cache
+def _disabling(count: int) -> Any:
+    """A function that does it for `count` handles. It takes 0.5 ms a handle to make, so there are few sizes."""
+
+    def disable(*handles: Any) -> None:
+        for handle in handles:
+            tf.raw_ops.DisableCopyOnRead(resource=handle)
+
+    with tf.init_scope(), tf.device(None):  # each operation goes where its variable is
+        signature = [tf.TensorSpec([], tf.resource)] * count
+        return tf.function(disable, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def read_variables(handles: Sequence[Any], dtypes: Sequence[int]) -> list[Any]:

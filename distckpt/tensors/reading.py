@@ -45,8 +45,7 @@ class _Batch:
 
     def values(self) -> dict[str, Any]:
         try:
-            for handle in self._large:
-                tf.raw_ops.DisableCopyOnRead(resource=handle)
+            internals.disable_copy_on_read(self._large)
             return dict(zip(self._keys, internals.read_variables(self._handles, self._dtypes), strict=True))
         except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError):
             half = len(self._items) // 2

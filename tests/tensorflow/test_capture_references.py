@@ -15,6 +15,8 @@ import tf_keras
 from distckpt.model import Extent, Piece
 from distckpt.tensors.cluster import ALONE
 from distckpt.tensors.host import host_bytes
+from distckpt.tensors.items import Read
+from distckpt.tensors.reading import Reads
 from distckpt.tensors.source import Source
 
 ROWS, COLUMNS = 1024, 64
@@ -123,16 +125,24 @@ def test_payloads_are_read_only_views_of_tensorflows_own_buffer(dtype: Any) -> N
     assert not payload.data.flags.writeable
 
 
-def test_a_variable_in_copy_on_read_mode_is_not_copied_either() -> None:
-    variable = table()
-    variable.scatter_add(slices([7]))
-    snapshot = Source(tf.train.Checkpoint(variable=variable), ALONE).capture()
-    spec = snapshot.layout.replicated[0]
-    first, second = (
-        snapshot.payloads([Piece(spec.name, spec.size_bytes)], own=False)[0].data,
-        host_bytes(tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)),
-    )
-    assert np.shares_memory(first, second)
+@pytest.mark.parametrize("count", [1, 33])  # from 32 on TensorFlow is told of all together
+def test_a_variable_in_copy_on_read_mode_is_not_copied_either(count: int) -> None:
+    variables = [table() for _ in range(count)]
+    for variable in variables:
+        variable.scatter_add(slices([7]))
+    snapshot = Source(tf.train.Checkpoint(variables=variables), ALONE).capture()
+    for index, variable in enumerate(variables):
+        piece = Piece(f"variables/{index}/.ATTRIBUTES/VARIABLE_VALUE", ROWS * COLUMNS * 4)
+        (payload,) = snapshot.payloads([piece], own=False)
+        now = host_bytes(tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype))
+        assert np.shares_memory(payload.data, now)
+
+
+def test_of_many_variables_one_that_is_gone_is_left_out() -> None:
+    handles = [table().handle for _ in range(40)]
+    handles[33] = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[ROWS, COLUMNS], shared_name="nobody made it")
+    values = Reads(Read(str(number), handle, tf.float32, None) for number, handle in enumerate(handles)).values()
+    assert list(values) == [str(number) for number in range(40) if number != 33]
 
 
 def test_rows_of_a_tensor_are_a_view_with_their_place() -> None:
