@@ -56,7 +56,7 @@ class Checker:
         self.wishes: dict[tuple[str, int], tuple[float, Wish]] = {}
         """Those that have no outcome yet, with the time they came."""
         self._loss: tuple[float, int] | None = None
-        """When a worker was killed last, and the newest step that all who survived had kept."""
+        """When a worker was killed last, and the newest step that all survivors had kept; None where they may fail."""
         self.last_wish: WishOver | None = None
         self.flipped: frozenset[str] = frozenset()
         """The tensors of which some worker's memory has lost a bit."""
@@ -118,11 +118,11 @@ class Checker:
     def lost(self, survivors: list[Process]) -> None:
         """A worker was killed."""
         common = set.intersection(*(set(each.kept) for each in survivors)) if survivors else set()
-        self._loss = (self._world.now, max(common, default=-1))
+        self._loss = (self._world.now, max(common, default=-1)) if self._world.faults.only_kills else None
 
     def salvaged(self) -> None:
         """The job starts again: nothing that all survivors had kept is lost, if they had the time, and could write."""
-        if self._loss is None or not self._world.faults.only_kills:
+        if self._loss is None:
             return
         at, step = self._loss
         self._loss = None

@@ -91,8 +91,9 @@ class Process:
 
     def freeze(self, seconds: float) -> None:
         """Nothing of this process runs for so long; then all that was due does."""
-        self.frozen_until = self.world.now + seconds
-        self.frozen_s += seconds
+        begun = max(self.frozen_until, self.world.now)
+        self.frozen_until = max(self.frozen_until, self.world.now + seconds)
+        self.frozen_s += self.frozen_until - begun
         self.world.tell(f"{self} is frozen for {seconds:.1f} s")
 
     def postponed(self, act: Callable[[], object]) -> bool:
