@@ -7,13 +7,13 @@ process is dead: nothing that it still tries (cleaning up, say) has an effect, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distckpt.storage.interface import Bytes, StagedFile, Storage
+from distckpt.storage.interface import Bytes, Readable, StagedFile, Storage
 
 Hook = Callable[[str, str], None]
 T = TypeVar("T")
@@ -83,6 +83,9 @@ class FaultyStorage:
 
     def is_published(self, handle: str, key: str) -> bool:
         return self.inner.is_published(handle, key)
+
+    def under_own_names(self, handles: Mapping[str, str]) -> Readable:
+        return self._inner.under_own_names(handles)
 
     def staged_size(self, handle: str) -> int:
         return self.inner.staged_size(handle)

@@ -12,13 +12,13 @@ from distckpt.bundle.reader import BundleReader
 from distckpt.bundle.verify import Fault, check_entries, entries_of, read_index, verify_tensors
 from distckpt.errors import CorruptCheckpoint
 from distckpt.model import Entry
-from distckpt.storage.interface import Storage
+from distckpt.storage.interface import Readable
 
 
 class Loader:
     """The checkpoint with the prefix `name`, for one restore. It holds what it has verified until that is taken."""
 
-    def __init__(self, storage: Storage, name: str, threads: int) -> None:
+    def __init__(self, storage: Readable, name: str, threads: int) -> None:
         self._storage = storage
         self._name = name
         self._threads = threads

@@ -20,7 +20,7 @@ from distckpt.bundle.slices import held_shape
 from distckpt.bundle.strings import checksum_elements
 from distckpt.errors import CorruptCheckpoint, UnsupportedState
 from distckpt.model import Entry
-from distckpt.storage.interface import Storage
+from distckpt.storage.interface import Readable
 
 
 class BundleReader:
@@ -30,7 +30,7 @@ class BundleReader:
     Raises CorruptCheckpoint, and ObjectMissing where a file is not there.
     """
 
-    def __init__(self, storage: Storage, name: str, index: Index | None = None) -> None:
+    def __init__(self, storage: Readable, name: str, index: Index | None = None) -> None:
         self._storage = storage
         self._name = name
         self.index = _sound_index(storage, index_file(name)) if index is None else index
@@ -72,7 +72,7 @@ class BundleReader:
         return np.frombuffer(data, np.uint8)
 
 
-def _sound_index(storage: Storage, path: str) -> Index:
+def _sound_index(storage: Readable, path: str) -> Index:
     index = decode_index(storage.read(path), path)
     for defect in find_defects(index.shards.values()):
         raise CorruptCheckpoint(path, str(defect))

@@ -23,7 +23,7 @@ from distckpt.bundle.slices import describe, held_shape
 from distckpt.bundle.strings import checksum_elements
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.model import Entry
-from distckpt.storage.interface import Storage
+from distckpt.storage.interface import Readable
 
 _READ_BYTES = 1 << 20
 """Read in one go: what was read is still in the processor's cache when it is summed and copied."""
@@ -44,7 +44,7 @@ class Fault:
         return f"{self.file}: {self.tensor + ': ' if self.tensor else ''}{self.detail}"
 
 
-def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, threads: int = 2) -> list[Fault]:
+def verify(storage: Readable, name: str, *, part: int = 0, parts: int = 1, threads: int = 2) -> list[Fault]:
     """What is wrong with the checkpoint whose prefix is `name`, sorted; empty if nothing is.
 
     The index and the data files' sizes are always checked; then, if the index is sound, the `part`-th of `parts` about
@@ -55,7 +55,7 @@ def verify(storage: Storage, name: str, *, part: int = 0, parts: int = 1, thread
     return faults if index is None else verify_tensors(storage, name, index, part, parts, threads)
 
 
-def read_index(storage: Storage, name: str) -> tuple[Index | None, list[Fault]]:
+def read_index(storage: Readable, name: str) -> tuple[Index | None, list[Fault]]:
     """The index of the checkpoint, if it is sound; else None, and what is wrong with it, sorted."""
     path = index_file(name)
     try:
@@ -70,7 +70,7 @@ def read_index(storage: Storage, name: str) -> tuple[Index | None, list[Fault]]:
 
 
 def verify_tensors(
-    storage: Storage, name: str, index: Index, part: int, parts: int, threads: int, kept: KeptTensors | None = None
+    storage: Readable, name: str, index: Index, part: int, parts: int, threads: int, kept: KeptTensors | None = None
 ) -> list[Fault]:
     """What is wrong with the data files, as in `verify`. What is right, and can be kept, goes to `kept`."""
     faults, readable = _look_at_files(storage, name, index)
@@ -84,7 +84,7 @@ def verify_tensors(
 
 
 def check_entries(
-    storage: Storage, entries: Mapping[str, Iterable[Entry]], threads: int, kept: KeptTensors | None
+    storage: Readable, entries: Mapping[str, Iterable[Entry]], threads: int, kept: KeptTensors | None
 ) -> list[Fault]:
     """Compares the checksums of `entries`, by data file, each file's by offset, and keeps what is right."""
     files = [_File(storage, path, its, kept) for path, its in entries.items()]
@@ -92,7 +92,7 @@ def check_entries(
     return [fault for file in files for fault in file.faults()]
 
 
-def _look_at_files(storage: Storage, name: str, index: Index) -> tuple[list[Fault], dict[int, list[Entry]]]:
+def _look_at_files(storage: Readable, name: str, index: Index) -> tuple[list[Fault], dict[int, list[Entry]]]:
     """What is wrong with files as a whole, and by shard the entries that are within their file: those can be read."""
     faults = []
     readable = {}
@@ -126,7 +126,7 @@ def entries_of(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> 
 class _File:
     """The check of tensors of one data file: run all of `checks`, on any threads, then ask for `faults`."""
 
-    def __init__(self, storage: Storage, path: str, entries: Iterable[Entry], kept: KeptTensors | None) -> None:
+    def __init__(self, storage: Readable, path: str, entries: Iterable[Entry], kept: KeptTensors | None) -> None:
         self._kept = kept
         self._rooms: list[NDArray[np.uint8] | None] = []
         self._storage = storage

@@ -160,14 +160,8 @@ class Committer:
             return ()
 
     def quarantine(self, name: str, reason: str) -> None:
-        """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are.
-
-        If it only seemed corrupt, because a frozen chief of an earlier generation had touched its names, it is healed.
-        """
+        """Takes a corrupt checkpoint out of the list and of TensorFlow's sight. Its data files stay where they are."""
         checkpoint = next(each for each in self.journal.state.live if each.name == name)
-        if heal(self.storage, checkpoint):
-            log.warning("the files of %s had been moved or deleted, and were put back", name)
-            return
         self.journal.append(QuarantineRecord(name, reason))
         hide(self.storage, checkpoint)
         self._write_state()

@@ -27,7 +27,7 @@ def publish(storage: Storage, checkpoint: Checkpoint) -> None:
     Raises StorageError; ObjectMissing where a file has neither its own name nor its visible one.
     """
     index = checkpoint.files[-1]
-    if _has_own_name(storage, index.handle) and not storage.is_published(index.handle, index.name):
+    if has_own_name(storage, index.handle) and not storage.is_published(index.handle, index.name):
         storage.delete(index.name)
     for file in checkpoint.files:
         try:
@@ -49,7 +49,7 @@ def is_visible(storage: Storage, checkpoint: Checkpoint) -> bool:
     """Whether every file has its visible name; one that has no name of its own is told by its size."""
     return all(
         storage.is_published(file.handle, file.name)
-        if file.handle and _has_own_name(storage, file.handle)
+        if file.handle and has_own_name(storage, file.handle)
         else _has_size(storage, file)
         for file in checkpoint.files
     )
@@ -78,7 +78,7 @@ def remove(storage: Storage, checkpoint: Checkpoint, others: Collection[str] = (
 def is_removed(storage: Storage, checkpoint: Checkpoint) -> bool:
     """Whether `remove` has come to its end: the last file's own name (of an adopted one: its only one) goes last."""
     last = checkpoint.files[-1]
-    return not (_has_own_name(storage, last.handle) if last.handle else _exists(storage, last.name))
+    return not (has_own_name(storage, last.handle) if last.handle else _exists(storage, last.name))
 
 
 def removal_is_safe(storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -98,7 +98,8 @@ def hide(storage: Storage, checkpoint: Checkpoint) -> None:
         storage.delete(index.name)
 
 
-def _has_own_name(storage: Storage, handle: str) -> bool:
+def has_own_name(storage: Storage, handle: str) -> bool:
+    """Whether the file with this handle is still there under it."""
     try:
         storage.staged_size(handle)
     except ObjectMissing:

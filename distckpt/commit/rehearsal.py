@@ -6,13 +6,14 @@ away, and writes no checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distckpt.errors import ObjectMissing
-from distckpt.storage.interface import StagedFile, Storage
+from distckpt.storage.interface import Readable, StagedFile, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ class Rehearsal:
             return self._inner.is_published(handle, key)
         content = self._changed[key]
         return isinstance(content, _Published) and content.handle == handle
+
+    def under_own_names(self, handles: Mapping[str, str]) -> Readable:
+        return self._inner.under_own_names(handles)
 
     def staged_size(self, handle: str) -> int:
         if handle in self._discarded:

@@ -1,4 +1,8 @@
-"""Is a committed checkpoint what was written? The chain of checksums around its tensors, from the journal's on."""
+"""Is a committed checkpoint what was written? The chain of checksums around its tensors, from the journal's on.
+
+A restore reads a checkpoint's files under their own names (`under_own_names`): a frozen chief of a sealed generation,
+when it wakes, may take a visible name away or move it for a moment, and what is sound would be found corrupt.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,26 @@ import hashlib
 
 from distckpt.bundle.verify import MISSING, Fault, verify
 from distckpt.commit.manifest import BYTES_MAX, decode_manifest, manifest_file
+from distckpt.commit.publication import has_own_name
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
+from distckpt.journal.reading import load
 from distckpt.model import Manifest
-from distckpt.storage.interface import Storage
+from distckpt.storage.interface import Readable, Storage
 
 
-def read_manifest(storage: Storage, name: str, sha256: str) -> tuple[Manifest | None, list[Fault]]:
+def under_own_names(storage: Storage, name: str, sha256: str) -> Readable:
+    """`storage`, in which the visible names of checkpoint `name` stand for the very files that were committed.
+
+    `sha256` is its manifest's. Those that have no name of their own (plain TensorFlow wrote the checkpoint, or the
+    directory was copied without its hidden folder) are read under their visible ones. Raises StorageError,
+    CorruptJournal.
+    """
+    found = (each for each in load(storage).state.live if each.name == name and each.manifest_sha256 == sha256)
+    files = [file for checkpoint in found for file in checkpoint.files if file.handle]
+    return storage.under_own_names({file.name: file.handle for file in files if has_own_name(storage, file.handle)})
+
+
+def read_manifest(storage: Readable, name: str, sha256: str) -> tuple[Manifest | None, list[Fault]]:
     """The manifest of checkpoint `name`, and what is wrong with it, or with the index that it vouches for.
 
     None where it cannot be trusted, and where plain TensorFlow wrote the checkpoint: then `sha256`, which is the
@@ -33,7 +51,7 @@ def read_manifest(storage: Storage, name: str, sha256: str) -> tuple[Manifest | 
 
 
 def verify_states(
-    storage: Storage, manifest: Manifest | None, part: int = 0, parts: int = 1, threads: int = 2
+    storage: Readable, manifest: Manifest | None, part: int = 0, parts: int = 1, threads: int = 2
 ) -> list[Fault]:
     """What is wrong with the workers' own states: of those whose turn is `part`, where each has one of `parts`.
 
@@ -47,7 +65,7 @@ def verify_states(
     return faults
 
 
-def _index_faults(storage: Storage, key: str, sha256: str) -> list[Fault]:
+def _index_faults(storage: Readable, key: str, sha256: str) -> list[Fault]:
     try:
         found = hashlib.sha256(storage.read(key)).hexdigest()
     except ObjectMissing:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
-from distckpt.commit.verification import read_manifest, verify_states
+from distckpt.commit.verification import read_manifest, under_own_names, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, OutcomeUnknown, cause_of, error_from
 from distckpt.model import Cause, DataFile, Entry, Shard, Share, TensorSpec
 from distckpt.options import Options
@@ -475,11 +475,12 @@ class AgentRuntime:
             ticket = self._restores.get(effect.ordinal)
         if ticket is not None:
             ticket.loader = None  # what was read of the candidate before this one
-        loader = self.loader(effect.name)
         try:
-            manifest, chain = read_manifest(self._storage, effect.name, effect.manifest_sha256)
+            files = under_own_names(self._storage, effect.name, effect.manifest_sha256)
+            loader = Loader(files, effect.name, self._threads)
+            manifest, chain = read_manifest(files, effect.name, effect.manifest_sha256)
             found = loader.verify() if ticket and ticket.whole else loader.verify(effect.part, effect.parts)
-            found += verify_states(self._storage, manifest, effect.part, effect.parts, self._threads)
+            found += verify_states(files, manifest, effect.part, effect.parts, self._threads)
             faults = list(dict.fromkeys([*chain, *found]))
         except (DistckptError, OSError) as error:
             self._loop.post(events.VerifyFailed(effect.round, cause_of(error, self._me.worker)))

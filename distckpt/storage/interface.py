@@ -8,6 +8,7 @@ an error is durable. Errors are `StorageError` (`ObjectMissing`, `StorageNoSpace
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -42,14 +43,8 @@ class StagedFile(Protocol):
         """Removes what was written. Allowed at any time, also after a failure and twice."""
 
 
-class Storage(Protocol):
-    """One directory. See the module for keys, durability and errors."""
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Creates `key` with `data`, atomically and durably. False: it existed (whatever its content)."""
-
-    def put(self, key: str, data: bytes, *, private: bool = False) -> None:
-        """Creates or replaces `key`, atomically and durably. `private`: only the owner may read it (mode 0600)."""
+class Readable(Protocol):
+    """What can be read of a directory."""
 
     def read(self, key: str) -> bytes:
         """The whole content. Raises ObjectMissing."""
@@ -65,6 +60,16 @@ class Storage(Protocol):
 
     def size(self, key: str) -> int:
         """The size in bytes. Raises ObjectMissing."""
+
+
+class Storage(Readable, Protocol):
+    """One directory. See the module for keys, durability and errors."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Creates `key` with `data`, atomically and durably. False: it existed (whatever its content)."""
+
+    def put(self, key: str, data: bytes, *, private: bool = False) -> None:
+        """Creates or replaces `key`, atomically and durably. `private`: only the owner may read it (mode 0600)."""
 
     def keys(self, prefix: str) -> list[str]:
         """All keys below the folder `prefix` ("" for the top), recursively, sorted; temporary files left out."""
@@ -92,6 +97,9 @@ class Storage(Protocol):
 
     def is_published(self, handle: str, key: str) -> bool:
         """Whether `key` names this very file. False too where either name is gone."""
+
+    def under_own_names(self, handles: Mapping[str, str]) -> Readable:
+        """This storage, where a key of `handles` stands for the sealed file of that handle, whatever has its name."""
 
     def staged_size(self, handle: str) -> int:
         """The size in bytes; of a file that is not sealed, so far. Raises ObjectMissing."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distckpt.errors import ObjectMissing, StorageError
-from distckpt.storage.interface import Bytes, view_of
+from distckpt.storage.interface import Bytes, Readable, view_of
 from distckpt.storage.keys import check_handle, check_key
 
 
@@ -93,6 +94,17 @@ class MemoryStorage:
         with self._lock:
             file = self._staged.get(check_handle(handle))
             return file is not None and self._files.get(check_key(key)) is file
+
+    def under_own_names(self, handles: Mapping[str, str]) -> Readable:
+        with self._lock:
+            own = MemoryStorage()
+            own._objects = dict(self._objects)
+            for key, handle in handles.items():
+                file = self._staged.get(check_handle(handle))
+                own._objects.pop(key, None)
+                if file is not None:
+                    own._objects[check_key(key)] = file.content()
+            return own
 
     def staged_size(self, handle: str) -> int:
         try:

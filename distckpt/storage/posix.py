@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -32,7 +32,7 @@ from distckpt.storage.durable import (
     sync_folder,
     write_all,
 )
-from distckpt.storage.interface import Bytes
+from distckpt.storage.interface import Bytes, Readable
 from distckpt.storage.keys import HIDDEN, STAGING, TEMPORARY, check_handle, check_key, is_reserved
 from distckpt.storage.link import link_if_absent
 from distckpt.storage.posix_staged import PosixStagedFile
@@ -155,6 +155,9 @@ class PosixStorage:
                 return os.path.samestat(self._staged_path(handle).lstat(), self._path(key).lstat())
             except (FileNotFoundError, NotADirectoryError):
                 return False
+
+    def under_own_names(self, handles: Mapping[str, str]) -> Readable:
+        return _UnderOwnNames(self._root, handles)
 
     def staged_size(self, handle: str) -> int:
         with found("size", handle):
@@ -310,6 +313,18 @@ class PosixStorage:
         for folder in (self._root / STAGING).glob("*"):
             with suppress(OSError):
                 folder.rmdir()
+
+
+class _UnderOwnNames(PosixStorage):
+    """For reading alone."""
+
+    def __init__(self, directory: Path, handles: Mapping[str, str]) -> None:
+        super().__init__(directory)
+        self._handles = handles
+
+    def _path(self, key: str) -> Path:
+        handle = self._handles.get(key)
+        return super()._path(key) if handle is None else self._staged_path(handle)
 
 
 @contextmanager

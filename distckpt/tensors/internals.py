@@ -226,7 +226,7 @@ def disable_copy_on_read(handles: Sequence[Any]) -> None:
         for handle in handles:
             tf.raw_ops.DisableCopyOnRead(resource=handle)
         return
-    padded = [*handles, *handles[-1:] * (-len(handles) % _TOGETHER_MIN)]
+    padded = [*handles, *[handles[-1]] * (-len(handles) % _TOGETHER_MIN)]
     # TensorFlow's other executor hands each operation to a pool of threads, which are busy training.
     attributes = ("executor_type", "SINGLE_THREADED_EXECUTOR", "config_proto", b"")
     execute.execute(_disabling(len(padded)).name, 0, padded, attributes, context.context())

@@ -13,8 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from crashing.chief import Chief, start, values
 
-from distckpt.storage.interface import Storage
-
 
 @pytest.fixture
 def new_chief() -> Callable[..., Chief]:
@@ -22,7 +20,7 @@ def new_chief() -> Callable[..., Chief]:
 
 
 @pytest.fixture
-def values_in() -> Callable[[Storage], dict[int, float]]:
+def values_in() -> Callable[..., dict[int, float]]:
     return values
 
 

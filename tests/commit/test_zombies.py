@@ -57,6 +57,8 @@ def test_a_zombie_loses_nothing_that_its_successor_acknowledged(
             break
         expected = {step: 10.0 * step for step in steps} | {9: 9.0}
         harmed += not all_published(storage)
+        found = values_in(storage, own_names=True)
+        assert {step: found[step] for step in steps} == {step: 10.0 * step for step in steps}, "a restore reads it now"
         freezer.heir.commit(9, 9.0)
         found = values_in(storage)
         assert {step: found[step] for step in expected} == expected

@@ -45,6 +45,22 @@ def test_for_a_part_of_it_each_worker_reads_its_part_of_the_bytes(job: Any, mode
 
 
 @pytest.mark.parametrize("whole", [True, False])
+def test_what_a_chief_of_an_earlier_start_does_to_its_visible_names_is_no_fault(
+    job: Any, model: Any, *, whole: bool
+) -> None:
+    workers = saved(job, model)
+    (job.directory / "ckpt-7.index").unlink()
+    for number, path in enumerate(sorted(job.directory.glob("ckpt-7.data-*"))):
+        other = job.directory / f"other-{number}"
+        other.write_bytes(b"?" * path.stat().st_size)
+        other.replace(path)
+    for ticket in begun(workers, whole=whole):
+        assert ticket.outcome.result().quarantined == ()
+        taken = {payload.name: payload.data.tobytes() for payload in ticket.loader.take(model)}
+        assert taken == {name: array.tobytes() for name, array in model.items()}
+
+
+@pytest.mark.parametrize("whole", [True, False])
 def test_a_fault_that_one_worker_finds_is_found_for_all(job: Any, model: Any, *, whole: bool) -> None:
     workers = saved(job, model)
     for ticket in [worker.save(8, model) for worker in workers]:

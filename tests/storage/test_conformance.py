@@ -195,6 +195,26 @@ def test_whatever_becomes_of_the_visible_name_publishing_again_heals_it(storage:
         assert storage.read("a") == b"second"
 
 
+def test_under_own_names_a_key_is_the_sealed_file_whatever_has_its_name(storage: Storage) -> None:
+    handle = staged(storage, 1, "x", b"content")
+    gone = staged(storage, 1, "y", b"gone")
+    storage.publish(handle, "a")
+    storage.put("other", b"o")
+    buffer = np.empty(3, np.uint8)
+    for harm in (lambda: storage.delete("a"), lambda: storage.put("a", b"another")):
+        harm()
+        reading = storage.under_own_names({"a": handle, "b": gone})
+        assert (reading.read("a"), reading.size("a"), reading.read_at("a", 3, 9)) == (b"content", 7, b"tent")
+        assert (reading.read_into("a", 1, buffer), bytes(buffer)) == (3, b"ont")
+        assert reading.read("other") == b"o"
+    storage.put("b", b"of somebody else")
+    storage.discard(gone)
+    with pytest.raises(ObjectMissing, match="b"):
+        storage.under_own_names({"b": gone}).read("b")
+    with pytest.raises(ValueError, match="component"):
+        storage.under_own_names({"a": "../../secret"}).read("a")
+
+
 def test_writes_at_any_position_from_many_threads_make_one_file(storage: Storage) -> None:
     file = storage.stage(1, "x")
     pieces = [(offset, bytes([offset % 251]) * 100) for offset in range(0, 10_000, 100)]

@@ -14,6 +14,7 @@ from distckpt.bundle.verify import verify
 from distckpt.bundle.writer import write_share
 from distckpt.commit.committer import Committer, Done
 from distckpt.commit.recovery import recover
+from distckpt.commit.verification import under_own_names
 from distckpt.journal.log import Journal
 from distckpt.journal.process import this_process
 from distckpt.model import DataFile, Shard, StagedState
@@ -106,11 +107,15 @@ def start(
     return Chief(storage, journal, committer, unchanged={} if linking else None)
 
 
-def values(storage: Storage) -> dict[int, float]:
-    """What a reader finds: the value of each live checkpoint, by step, after every checksum was compared."""
+def values(storage: Storage, *, own_names: bool = False) -> dict[int, float]:
+    """What a reader finds: the value of each live checkpoint, by step, after every checksum was compared. `own_names`:
+    what a restore finds.
+    """
     found = {}
     for checkpoint in Journal.open(storage).state.live:
-        assert verify(storage, checkpoint.name) == []
-        (value,) = set(np.frombuffer(BundleReader(storage, checkpoint.name).read("tensor-0").data, np.float32))
+        name = checkpoint.name
+        files = under_own_names(storage, name, checkpoint.manifest_sha256) if own_names else storage
+        assert verify(files, name) == []
+        (value,) = set(np.frombuffer(BundleReader(files, name).read("tensor-0").data, np.float32))
         found[checkpoint.step] = float(value)
     return found

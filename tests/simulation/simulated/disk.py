@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from random import Random
 from typing import Protocol
 
 from distckpt.errors import OutcomeUnknown, StorageError
-from distckpt.storage.interface import Bytes, StagedFile
+from distckpt.journal.reading import load
+from distckpt.storage.interface import Bytes, Readable, StagedFile
 from distckpt.storage.memory import MemoryStorage
 
 
@@ -87,11 +89,27 @@ class Disk:
     def is_published(self, handle: str, key: str) -> bool:
         return self._shared.is_published(handle, key)
 
+    def under_own_names(self, handles: Mapping[str, str]) -> Readable:
+        return self._shared.under_own_names(handles)
+
     def staged_size(self, handle: str) -> int:
         return self._shared.staged_size(handle)
 
     def staged(self) -> list[str]:
         return self._shared.staged()
+
+
+def rot(storage: MemoryStorage, key: str, rng: Random) -> set[str]:
+    """Flips a bit of the file that `key` names, under all its names: its own, and those that it was linked to. Returns
+    the checkpoints that have it, those too that are committed and not visible yet.
+    """
+    file = storage._files[key]
+    file._data[rng.randrange(file.size)] ^= 1
+    for name, its in storage._files.items():
+        if its is file:
+            storage._objects[name] = file.content()
+    live = load(storage).state.live
+    return {each.name for each in live if any(storage.holds(its.handle, file) for its in each.files)}
 
 
 class _StagedFile:

@@ -20,7 +20,7 @@ from distckpt.protocol.cross_check import watched
 from distckpt.protocol.plan import specs_digest
 from distckpt.protocol.staged import FROZEN
 from distckpt.runtime.unchanged import Sorted, Unchanged, stage
-from distckpt.storage.interface import StagedFile, Storage
+from distckpt.storage.interface import Readable, StagedFile, Storage
 
 UINT8 = 4
 ROW_BYTES = 16
@@ -133,7 +133,7 @@ def _staged_file(file: StagedFile, payloads: Sequence[Payload]) -> DataFile:
         raise
 
 
-def read_tag(storage: Storage, name: str) -> Tag:
+def read_tag(storage: Readable, name: str) -> Tag:
     """Reads a whole checkpoint, checksums and all. Raises CorruptData if it is not one capture, complete."""
     reader = BundleReader(storage, name)
     if set(reader.tensors) != {*_ROWS, OWN}:

@@ -15,6 +15,7 @@ from simulated.model import DIGEST, SPECS, Memory, Tag, check, own_bytes, read_t
 from simulated.takeover import look, take_over
 from simulated.training import Training
 
+from distckpt.commit.verification import under_own_names
 from distckpt.errors import CorruptData, ObjectMissing, StorageError, StorageNoSpace, cause_of
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -178,8 +179,8 @@ class Process:
                 self.kept.remove(step)
             case effects.Discard(handles=handles):
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
-            case effects.VerifyPart(round=number, name=name):
-                world.at(world.rng.uniform(0, 0.5), lambda: self._verify(number, name))
+            case effects.VerifyPart():
+                world.at(world.rng.uniform(0, 0.5), lambda: self._verify(effect))
             case effects.SetCeiling(proposal=proposal):
                 ceiling = self.training.gate.set_ceiling(proposal)
                 world.at(0, lambda: self.handle(events.CeilingSet(proposal, ceiling)))
@@ -264,11 +265,12 @@ class Process:
             except StorageError as error:
                 self.world.tell(f"{self}: {error}")
 
-    def _verify(self, number: int, name: str) -> None:
+    def _verify(self, effect: effects.VerifyPart) -> None:
+        number, name = effect.round, effect.name
         if self.unchanged is not None:
             self.unchanged.forget_file()
         try:
-            read_tag(self.disk, name)
+            read_tag(under_own_names(self.disk, name, effect.manifest_sha256), name)
         except (CorruptData, ObjectMissing) as error:
             self.handle(events.VerifyDone(number, name, str(error)))
         else:

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from simulated.checker import LAST_WISH, Checker, Violation
+from simulated.disk import rot
 from simulated.faults import DEADLINES, Faults, draw
 from simulated.network import CUT_EVERY_S, Network
 from simulated.process import Process
@@ -144,10 +145,7 @@ class World:
         names = sorted(key for key in self.storage.keys("") if key.startswith("ckpt-") and ".data-" in key)
         if names and self.rng.random() < self.faults.corrupt:
             key = names[-1]
-            data = bytearray(self.storage.read(key))
-            data[self.rng.randrange(len(data))] ^= 1
-            self.checker.corrupted.add(key.split(".", 1)[0])
-            self.storage.put(key, bytes(data))
+            self.checker.corrupted |= {key.split(".", 1)[0], *rot(self.storage, key, self.rng)}
             self.tell(f"{key} is corrupted")
 
     def all_are_at(self, process: Process) -> bool:
