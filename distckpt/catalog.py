@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from distckpt.bundle.index import decode_index
+from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.names import index_file
 from distckpt.bundle.statefile import parse_state
 from distckpt.bundle.verify import MISSING, Fault, verify
@@ -116,7 +117,7 @@ class Catalog:
     def entries(self, step: int) -> tuple[tuple[int, Entry], ...]:
         """Every tensor, or slice of one, with the number of the data file that it stands in; in their order there."""
         key = index_file(self.checkpoint(step).name)
-        index = decode_index(self._storage.read(key), key)
+        index = decode_index(read_index_file(self._storage, key), key)
         return tuple((shard, entry) for shard in sorted(index.shards) for entry in index.shards[shard])
 
     def verify(

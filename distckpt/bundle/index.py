@@ -35,6 +35,8 @@ from distckpt.errors import CorruptCheckpoint
 from distckpt.model import Entry, Slice
 
 VERSION = 1
+INDEX_BYTES_MAX = 256 << 20
+"""Of two million tensors and more: what is larger is neither written nor read."""
 SHARDS_MAX = 100_000
 RANK_MAX = 254
 _INT64_MAX = 2**63 - 1
@@ -56,7 +58,8 @@ class Index:
 def encode_index(shards: Sequence[Sequence[Entry]]) -> bytes:
     """The file for a checkpoint whose data file i holds the entries `shards[i]`.
 
-    Raises ValueError, naming the tensor, if two entries have one key or slices of a tensor disagree about it.
+    Raises ValueError, naming the tensor, if two entries have one key or slices of a tensor disagree about it, and where
+    the index would be too large to be read again.
     """
     items = {
         _HEADER_KEY: pb.BundleHeaderProto(num_shards=len(shards), version={"producer": VERSION}).SerializeToString()
@@ -75,7 +78,10 @@ def encode_index(shards: Sequence[Sequence[Entry]]) -> bytes:
         if key in items:
             raise ValueError(f"{name}: written both whole and in slices")
         items[key] = _sliced_proto(parts)
-    return encode_table(sorted(items.items()))
+    table = encode_table(sorted(items.items()))
+    if len(table) > INDEX_BYTES_MAX:
+        raise ValueError(f"{len(items)} tensors and slices make an index of {len(table)} bytes: too large")
+    return table
 
 
 def _name_key(name: str) -> bytes:

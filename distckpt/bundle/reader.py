@@ -14,6 +14,7 @@ from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.coverage import find_defects
 from distckpt.bundle.dtypes import dtype_of
 from distckpt.bundle.index import Index, decode_index
+from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.slices import held_shape
@@ -73,7 +74,7 @@ class BundleReader:
 
 
 def _sound_index(storage: Readable, path: str) -> Index:
-    index = decode_index(storage.read(path), path)
+    index = decode_index(read_index_file(storage, path), path)
     for defect in find_defects(index.shards.values()):
         raise CorruptCheckpoint(path, str(defect))
     return index

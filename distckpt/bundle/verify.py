@@ -15,6 +15,7 @@ from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.coverage import find_defects
 from distckpt.bundle.dtypes import dtype_of
 from distckpt.bundle.index import Index, decode_index
+from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.parallel import for_each
@@ -59,7 +60,7 @@ def read_index(storage: Readable, name: str) -> tuple[Index | None, list[Fault]]
     """The index of the checkpoint, if it is sound; else None, and what is wrong with it, sorted."""
     path = index_file(name)
     try:
-        index = decode_index(storage.read(path), path)
+        index = decode_index(read_index_file(storage, path), path)
     except ObjectMissing:
         return None, [Fault(path, "", MISSING)]
     except CorruptCheckpoint as error:

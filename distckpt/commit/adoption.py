@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from distckpt.bundle.index import decode_index
+from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.names import data_file, index_file, is_state_name
 from distckpt.bundle.statefile import CheckpointState, parse_state
 from distckpt.commit.statefile import read_state
@@ -99,7 +100,7 @@ def _inspect(storage: Storage, name: str, timestamp: float) -> Checkpoint | None
     """The checkpoint `name` as it stands, None (and a warning) where its index or a data file is missing."""
     key = index_file(name)
     try:
-        shards = decode_index(storage.read(key), key).num_shards
+        shards = decode_index(read_index_file(storage, key), key).num_shards
         keys = [data_file(name, shard, shards) for shard in range(shards)] + [key]
         files = tuple(FileRecord(file, storage.size(file)) for file in keys)
     except (CorruptData, InvalidName, ObjectMissing) as error:

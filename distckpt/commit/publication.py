@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from distckpt.bundle.index import INDEX_BYTES_MAX
 from distckpt.bundle.names import index_file
 from distckpt.errors import ObjectMissing
 from distckpt.model import Checkpoint, FileRecord
@@ -91,10 +92,12 @@ def removal_is_safe(storage: Storage, checkpoint: Checkpoint) -> bool:
 
 
 def hide(storage: Storage, checkpoint: Checkpoint) -> None:
-    """Takes a quarantined checkpoint's index out of TensorFlow's sight, if it is its own, and keeps a copy."""
+    """Takes a quarantined checkpoint's index out of TensorFlow's sight, if it is its own, and keeps a copy of
+    as much as an index can have.
+    """
     index = checkpoint.files[-1]
     if not index.handle or storage.is_published(index.handle, index.name):
-        storage.put(f".distckpt/quarantine/{index.name}", storage.read(index.name))
+        storage.put(f".distckpt/quarantine/{index.name}", storage.read_at(index.name, 0, INDEX_BYTES_MAX))
         storage.delete(index.name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.verify import MISSING, Fault, verify
 from distckpt.commit.manifest import BYTES_MAX, decode_manifest, manifest_file
 from distckpt.commit.publication import has_own_name
@@ -67,7 +68,9 @@ def verify_states(
 
 def _index_faults(storage: Readable, key: str, sha256: str) -> list[Fault]:
     try:
-        found = hashlib.sha256(storage.read(key)).hexdigest()
+        found = hashlib.sha256(read_index_file(storage, key)).hexdigest()
     except ObjectMissing:
         return [Fault(key, "", MISSING)]
+    except CorruptCheckpoint as error:
+        return [Fault(key, "", error.detail)]
     return [] if found == sha256 else [Fault(key, "", "it is not the index that was committed: its sha256 is another")]

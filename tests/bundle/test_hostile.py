@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distckpt.bundle import index as index_module
 from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.difference import differences
 from distckpt.bundle.dtypes import DTYPES
@@ -29,6 +32,7 @@ from distckpt.bundle.verify import verify
 from distckpt.errors import CorruptCheckpoint, DistckptError, UnsupportedState
 from distckpt.model import Entry, Extent
 from distckpt.storage.memory import MemoryStorage
+from distckpt.storage.posix import PosixStorage
 
 FLOAT, STRING, VARIANT = 1, 7, 21
 MEMORY_BYTES_MAX = 4 << 20
@@ -253,3 +257,28 @@ def test_a_deeply_nested_entry_is_refused() -> None:
     items[b"bias"] = b"\x0b" * 20_000  # a group that opens, and opens, and opens
     with pytest.raises(CorruptCheckpoint):
         decode_index(encode_table(sorted(items.items())), "i")
+
+
+HUGE_BYTES = 100 << 30
+
+
+def test_a_huge_index_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    storage = PosixStorage(tmp_path)
+    (tmp_path / "c.index").touch()
+    os.truncate(tmp_path / "c.index", HUGE_BYTES)  # it has no blocks: it takes no room on the disk
+    with little_memory():
+        (fault,) = verify(storage, "c")
+        assert (fault.file, str(HUGE_BYTES) in fault.detail) == ("c.index", True)
+        assert Loader(storage, "c", threads=1).verify() == [fault]
+        with pytest.raises(CorruptCheckpoint, match=str(HUGE_BYTES)):
+            BundleReader(storage, "c")
+
+
+def test_an_index_that_could_not_be_read_again_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [Entry("bias", FLOAT, (3,), 24, 12, 2)]
+    size_bytes = len(encode_index([entries]))
+    monkeypatch.setattr(index_module, "INDEX_BYTES_MAX", size_bytes)
+    assert len(encode_index([entries])) == size_bytes
+    monkeypatch.setattr(index_module, "INDEX_BYTES_MAX", size_bytes - 1)
+    with pytest.raises(ValueError, match=f"{size_bytes} bytes"):
+        encode_index([entries])

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from distckpt.bundle.index import INDEX_BYTES_MAX
 from distckpt.bundle.statefile import CheckpointState, format_state, parse_state
 from distckpt.catalog import Catalog
 from distckpt.commit.adoption import find_adoptable
 from distckpt.commit.manifest import decode_manifest
 from distckpt.commit.removal import POSTPONED, postponed
+from distckpt.commit.verification import read_manifest
 from distckpt.errors import CorruptCheckpoint, CorruptData, DistckptError, InvalidName
 from distckpt.journal.codec import encode_entry
 from distckpt.journal.leases import LEASES
@@ -54,6 +56,9 @@ MANIFEST = {
     },
 }
 OUTSIDE = ("../outside", "/etc/passwd", "a/../../outside", ".distckpt/staging/1/x", "a\0b", "a" * 300, "", "a//b")
+
+HUGE_BYTES = 100 << 30
+MEMORY_BYTES_MAX = 4 << 20
 
 
 @bounded
@@ -164,3 +169,22 @@ def test_files_of_terabytes_are_refused_by_name_and_not_read(tmp_path: Path, new
     assert leases_in(storage) == ()
     assert tracemalloc.get_traced_memory()[1] < 256 << 20
     tracemalloc.stop()
+
+
+def test_a_committed_index_that_has_become_huge_is_a_fault_and_is_set_aside(new_chief: Any, tmp_path: Path) -> None:
+    storage = PosixStorage.create(tmp_path)
+    chief = new_chief(storage)
+    chief.commit(1, 1.0)
+    chief.commit(2, 2.0)
+    os.truncate(tmp_path / "ckpt-2.index", HUGE_BYTES)  # it has no more blocks than before
+    tracemalloc.start()
+    try:
+        _, faults = read_manifest(storage, "ckpt-2", chief.journal.state.live[1].manifest_sha256)
+        assert [(fault.file, str(HUGE_BYTES) in fault.detail) for fault in faults] == [("ckpt-2.index", True)]
+        with pytest.raises(CorruptCheckpoint, match=r"ckpt-2\.index"):
+            Catalog(tmp_path).entries(2)
+        assert tracemalloc.get_traced_memory()[1] < MEMORY_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+    chief.committer.quarantine("ckpt-2", "it is huge")
+    assert storage.size(".distckpt/quarantine/ckpt-2.index") == INDEX_BYTES_MAX
