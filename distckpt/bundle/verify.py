@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from distckpt.storage.interface import Readable
 
 _READ_BYTES = 1 << 20
 """Read in one go: what was read is still in the processor's cache when it is summed and copied."""
+_RUNS_TOGETHER = 8
+"""Read by one thread, one after the other: two threads that touch one new huge page would both fill it with zeros."""
 _ENTRY_COST_BYTES = 64
 MISSING = "it is missing"
 _MISMATCH = "the checksum does not match"
@@ -142,8 +145,9 @@ class _File:
         self._faults: list[Fault] = []
 
     def checks(self) -> Iterator[Callable[[], None]]:
-        for run in plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), _READ_BYTES):
-            yield partial(self._sum, run)
+        runs = plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), _READ_BYTES)
+        while together := list(islice(runs, _RUNS_TOGETHER)):
+            yield partial(self._sum_all, together)
         for entry in self._variable:
             yield partial(self._check_elements, entry)
 
@@ -154,6 +158,10 @@ class _File:
             elif self._kept is not None and self._rooms[item] is not None:
                 self._kept.keep(entry)
         return self._faults
+
+    def _sum_all(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            self._sum(run)
 
     def _sum(self, run: Run) -> None:
         if len(run.portions) == 1 and (room := self._room(run.portions[0])) is not None:
