@@ -28,8 +28,9 @@ def write(path: Path, data: NDArray[np.uint8], threads: int = 1) -> None:
         os.close(descriptor)
 
 
-def read(paths: list[Path]) -> None:
-    """Reads files into memory of their size, as one who wants to use the bytes must."""
+def read(paths: list[Path]) -> list[NDArray[np.uint8]]:
+    """The bytes of all files, read in one thread; all are in memory at the end, as one who uses them must have them."""
+    held = []
     for path in paths:
         size = path.stat().st_size
         memory = np.empty(size, np.uint8)
@@ -39,6 +40,8 @@ def read(paths: list[Path]) -> None:
                 os.preadv(descriptor, [memory[start : start + CHUNK_BYTES].data], start)
         finally:
             os.close(descriptor)
+        held.append(memory)
+    return held
 
 
 def drop_from_cache(paths: list[Path]) -> bool:
