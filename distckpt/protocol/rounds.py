@@ -256,7 +256,8 @@ class Rounds:
         self._desk.log("info", f"round {current.number}: {event.checkpoint.name} is committed")
         shown = replace(event.checkpoint, files=())
         inactive = event.retired + event.preserved
-        committed = {w: Committed(current.number, o, shown, inactive) for w, o in current.ordinals.items()}
+        told = {o: Committed(current.number, o, shown, inactive) for o in set(current.ordinals.values())}
+        committed = {worker: told[ordinal] for worker, ordinal in current.ordinals.items()}
         without = Committed(current.number, 0, shown, inactive)
         self._owe(current.number, without, current.subjects, frozenset(current.gathering.absent))
         self._end(current, "committed", committed)

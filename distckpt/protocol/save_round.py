@@ -186,19 +186,18 @@ class SaveRound:
 
     def _again(self, worker: int) -> Orders:
         if self.state is SaveState.WRITING:
-            return [self._decided(worker)]
+            return [(self.gathering.parties[worker], self._decided(self.ordinals[worker]))]
         if self.state is SaveState.DESCRIBING and worker in self._asked and self._asked[worker] is None:
             return [self._describe(worker)]
         return []
 
     def _tell_all(self) -> Orders:
-        return [self._decided(worker) for worker in self.ordinals]
+        """One decision for all whose number of the request is the same: thousands hear it, and it names them all."""
+        decided = {ordinal: self._decided(ordinal) for ordinal in set(self.ordinals.values())}
+        return [(self.gathering.parties[worker], decided[ordinal]) for worker, ordinal in self.ordinals.items()]
 
-    def _decided(self, worker: int) -> tuple[Member, Decided]:
-        decided = Decided(
-            self.number, self.ordinals[worker], self.step, self._own_bytes, self.shares.splits, self._weights
-        )
-        return self.gathering.parties[worker], decided
+    def _decided(self, ordinal: int) -> Decided:
+        return Decided(self.number, ordinal, self.step, self._own_bytes, self.shares.splits, self._weights)
 
     def _describe(self, worker: int) -> tuple[Member, Describe]:
         return self.gathering.parties[worker], Describe(self.number, self.ordinals[worker])
