@@ -20,7 +20,7 @@ from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, Sende
 from distckpt.rpc import convert, values
 from distckpt.rpc.credentials import Insecure, Security
 from distckpt.rpc.outbox import Outbox
-from distckpt.rpc.transport import OPTIONS, WATCHING
+from distckpt.rpc.transport import OPTIONS, SILENCE_S, WATCHING, keepalive
 from distckpt.rpc.v1 import coordination_pb2 as pb
 from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
 
@@ -42,7 +42,8 @@ CLIENT_OPTIONS = (
 
 
 class AgentClient:
-    """Speaks with the coordinator at `address` (host:port) for `sender`.
+    """Speaks with the coordinator at `address` (host:port) for `sender`, in a world where who is not heard of for
+    `silence_s` is lost.
 
     `on_message` gets what the coordinator says to this incarnation; `on_connected` is called when it begins to be
     heard, `on_disconnected` with a reason when it no longer is, or could not be reached (again only where the reason
@@ -55,6 +56,7 @@ class AgentClient:
         credentials: Security,
         sender: Sender,
         *,
+        silence_s: float = SILENCE_S,
         on_message: Callable[[CoordinatorEnvelope], None],
         on_connected: Callable[[], None],
         on_disconnected: Callable[[str], None],
@@ -63,7 +65,7 @@ class AgentClient:
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._request = pb.WatchRequest(sender=values.sender_to(sender))
-        self._channel = open_channel(address, credentials)
+        self._channel = open_channel(address, credentials, silence_s)
         self._stub = pb_grpc.CoordinationStub(self._channel)  # type: ignore[no-untyped-call] # generated
         self._outbox = Outbox(self._stub.Send)
         self._closed = threading.Event()
@@ -148,11 +150,11 @@ def _guarded(callback: Callable[..., None], *arguments: Any) -> None:
         log.exception("what the coordinator said, or that it did, could not be handled")
 
 
-def open_channel(address: str, credentials: Security) -> grpc.Channel:
+def open_channel(address: str, credentials: Security, silence_s: float = SILENCE_S) -> grpc.Channel:
     """A connection of its own to the coordinator at `address`; it is made by the first call."""
+    options: tuple[tuple[str, int | str], ...] = (*CLIENT_OPTIONS, *keepalive(silence_s))
     if isinstance(credentials, Insecure):
-        return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
-    options: tuple[tuple[str, int | str], ...] = CLIENT_OPTIONS
+        return grpc.insecure_channel(address, options=options)
     if credentials.server_name is not None:
         options = (*options, ("grpc.ssl_target_name_override", credentials.server_name))
     return grpc.secure_channel(address, credentials.for_client(), options=options)

@@ -7,9 +7,11 @@ people that are too long to send are cut, and nothing else is changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
+from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, CoordinatorMessage
 from distckpt.rpc import agent_messages, coordinator_messages, values
 from distckpt.rpc.checks import MESSAGE_BYTES_MAX, MalformedMessage
 from distckpt.rpc.kinds import Kind
@@ -22,7 +24,10 @@ _COORDINATOR_BY_FIELD = {kind.field: kind for kind in coordinator_messages.KINDS
 
 def agent_to_proto(envelope: AgentEnvelope) -> pb.AgentEnvelope:
     """Raises MalformedMessage where a value does not fit the wire, or the whole is above `MESSAGE_BYTES_MAX`."""
-    message: pb.AgentEnvelope = _to_proto(pb.AgentEnvelope, "sender", envelope.sender, envelope.message)
+    kind = _kind_of(envelope.message)
+    with _fitting(kind):
+        message = pb.AgentEnvelope(sender=values.sender_to(envelope.sender), **{kind.field: kind.to(envelope.message)})
+    _check_size(kind, message.ByteSize())
     return message
 
 
@@ -32,10 +37,34 @@ def agent_from_proto(message: pb.AgentEnvelope) -> AgentEnvelope:
     return AgentEnvelope(values.sender_from(message.sender), kind.back(getattr(message, kind.field)))
 
 
-def coordinator_to_proto(envelope: CoordinatorEnvelope) -> pb.CoordinatorEnvelope:
-    """Raises MalformedMessage where a value does not fit the wire, or the whole is above `MESSAGE_BYTES_MAX`."""
-    message: pb.CoordinatorEnvelope = _to_proto(pb.CoordinatorEnvelope, "receiver", envelope.receiver, envelope.message)
-    return message
+class CoordinatorWire:
+    """What the coordinator says, as bytes.
+
+    It tells thousands of workers the same, and a decision holds a number for each of them: a message that is said again
+    is not converted again. (The fields of a protobuf message may stand one after the other in any order.)
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[CoordinatorMessage | None, bytes] = None, b""
+
+    def encode(self, envelope: CoordinatorEnvelope) -> bytes:
+        """A CoordinatorEnvelope of `coordination.proto`.
+
+        Raises MalformedMessage where a value does not fit the wire, or the whole is above `MESSAGE_BYTES_MAX`.
+        """
+        kind = _kind_of(envelope.message)
+        with _fitting(kind):
+            whole = pb.CoordinatorEnvelope(receiver=values.sender_to(envelope.receiver)).SerializeToString()
+            whole += self._content(kind, envelope.message)
+        _check_size(kind, len(whole))
+        return whole
+
+    def _content(self, kind: Kind, message: CoordinatorMessage) -> bytes:
+        last, content = self._last
+        if message is not last:
+            content = pb.CoordinatorEnvelope(**{kind.field: kind.to(message)}).SerializeToString()
+            self._last = message, content
+        return content
 
 
 def coordinator_from_proto(message: pb.CoordinatorEnvelope) -> CoordinatorEnvelope:
@@ -44,18 +73,24 @@ def coordinator_from_proto(message: pb.CoordinatorEnvelope) -> CoordinatorEnvelo
     return CoordinatorEnvelope(values.sender_from(message.receiver), kind.back(getattr(message, kind.field)))
 
 
-def _to_proto(cls: type, role: str, sender: Any, payload: Any) -> Any:
-    kind = _BY_CLASS.get(type(payload))
+def _kind_of(message: Any) -> Kind:
+    kind = _BY_CLASS.get(type(message))
     if kind is None:
-        raise MalformedMessage(f"{type(payload).__name__} is no message of the protocol")
+        raise MalformedMessage(f"{type(message).__name__} is no message of the protocol")
+    return kind
+
+
+@contextmanager
+def _fitting(kind: Kind) -> Iterator[None]:
     try:
-        message = cls(**{role: values.sender_to(sender), kind.field: kind.to(payload)})
+        yield
     except (ValueError, TypeError, AttributeError) as error:
         raise MalformedMessage(f"{kind.cls.__name__} does not fit the wire: {error}") from error
-    size_bytes = message.ByteSize()
+
+
+def _check_size(kind: Kind, size_bytes: int) -> None:
     if size_bytes > MESSAGE_BYTES_MAX:
         raise MalformedMessage(f"{kind.cls.__name__} takes {size_bytes} bytes: at most {MESSAGE_BYTES_MAX} can be sent")
-    return message
 
 
 def _payload(message: pb.AgentEnvelope | pb.CoordinatorEnvelope, kinds: dict[str, Kind]) -> Kind:

@@ -19,8 +19,7 @@ from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.credentials import workers_named
 from distckpt.rpc.transport import WATCHING
 from distckpt.rpc.v1 import coordination_pb2 as pb
-from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
-from distckpt.rpc.watchers import End, Watcher, Watchers
+from distckpt.rpc.watchers import End, Incarnation, Watcher, Watchers
 
 log = logging.getLogger("distckpt.rpc")
 
@@ -35,7 +34,7 @@ class _NotPermitted(Exception):
     pass
 
 
-class Servicer(pb_grpc.CoordinationServicer):
+class Servicer:
     """Answers Send and Watch. See `CoordinatorServer` for the callbacks."""
 
     def __init__(self, on_message: Callable[[AgentEnvelope], None], on_disconnect: Callable[[int, str], None]) -> None:
@@ -63,14 +62,17 @@ class Servicer(pb_grpc.CoordinationServicer):
         watcher = self._watchers.open(receiver)
         renewal = False
         try:
-            renewal = await _feed_until_cut(watcher, context)
+            renewal = await _feed(watcher, context)
+        except asyncio.CancelledError:
+            if not watcher.is_cut:
+                raise
         finally:
             if self._watchers.close(watcher) and not renewal and watcher.end is not End.STOPPED:
                 self._on_disconnect(*watcher.incarnation)
         if watcher.end is End.TOO_SLOW:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, End.TOO_SLOW.value)
 
-    def deliver(self, incarnation: tuple[int, str], message: pb.CoordinatorEnvelope) -> None:
+    def deliver(self, incarnation: Incarnation, message: bytes) -> None:
         """Queues `message` for the incarnation; dropped if it does not watch, as a network may drop it."""
         watcher = self._watchers.find(incarnation)
         if watcher is not None:
@@ -91,6 +93,14 @@ class Servicer(pb_grpc.CoordinationServicer):
         await context.abort(code, str(error))
 
 
+def coordination_handler(servicer: Servicer) -> grpc.GenericRpcHandler[Any, Any]:
+    """The service, to be added to a `grpc.aio` server. The generated one would make the bytes of each message anew."""
+    name = pb.DESCRIPTOR.services_by_name["Coordination"].full_name
+    send = grpc.unary_unary_rpc_method_handler(servicer.Send, pb.AgentEnvelope.FromString, pb.Ack.SerializeToString)
+    watch = grpc.unary_stream_rpc_method_handler(servicer.Watch, pb.WatchRequest.FromString)
+    return grpc.method_handlers_generic_handler(name, {"Send": send, "Watch": watch})
+
+
 def _admit(sender: Sender, context: Context) -> None:
     """Raises where the certificate of the connection speaks for other workers than the sender."""
     speaks_for = workers_named(context.auth_context().get("x509_subject_alternative_name", ()))
@@ -107,18 +117,6 @@ def _check_own(envelope: AgentEnvelope) -> None:
     foreign = foreign_handle(sender, message)
     if foreign is not None:
         raise _NotPermitted(f"{foreign!r} is no file that worker {sender.worker} staged for round {message.round}")
-
-
-async def _feed_until_cut(watcher: Watcher, context: Context) -> bool:
-    """True if the stream ended only to be renewed."""
-    feeding = asyncio.ensure_future(_feed(watcher, context))
-    cutting = asyncio.ensure_future(watcher.cut.wait())
-    try:
-        await asyncio.wait((feeding, cutting), return_when=asyncio.FIRST_COMPLETED)
-        return feeding.done() and feeding.result()
-    finally:
-        feeding.cancel()
-        cutting.cancel()
 
 
 async def _feed(watcher: Watcher, context: Context) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from distckpt.protocol.messages import Sender
 from distckpt.rpc.checks import MESSAGE_BYTES_MAX
-from distckpt.rpc.v1 import coordination_pb2 as pb
 
 WAITING_MAX = 1_000
 WAITING_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
@@ -30,47 +29,55 @@ class End(enum.Enum):
 
 
 class Watcher:
-    """One stream, from its opening to its end.
+    """One stream, from its opening to its end: of the task that opens it, which writes what `next` gives.
 
-    `end` is set once the server wants it to end, and says why; `cut` once nothing more must be written, not even what
-    is being written now.
+    `end` is set once the server wants it to end, and says why. Where nothing more must be written, not even what is
+    being written now, the task is cancelled too.
     """
 
     def __init__(self, receiver: Sender) -> None:
         self.incarnation: Incarnation = (receiver.worker, receiver.incarnation)
         self.end: End | None = None
-        self._waiting: deque[pb.CoordinatorEnvelope] = deque()
+        self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        self._changed = asyncio.Event()
-        self.cut = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None  # there are thousands: an Event, and a task for it, take more
+        self._writer = asyncio.current_task()
 
-    def offer(self, message: pb.CoordinatorEnvelope) -> None:
+    @property
+    def is_cut(self) -> bool:
+        return self.end is not None and self.end is not End.STOPPED
+
+    def offer(self, message: bytes) -> None:
         if self.end is not None:
             return
         self._waiting.append(message)
-        self._bytes += message.ByteSize()
+        self._bytes += len(message)
         if len(self._waiting) > WAITING_MAX or self._bytes > WAITING_BYTES_MAX:
             self.finish(End.TOO_SLOW)
-        self._changed.set()
+        self._wake()
 
     def finish(self, why: End) -> None:
         """Ends the stream: at once, or after what waits when the server stops."""
         if self.end is None:
             self.end = why
-            if why is not End.STOPPED:
+            if self.is_cut and self._writer is not None:
                 self._waiting.clear()
-                self.cut.set()
-            self._changed.set()
+                self._writer.cancel()
+            self._wake()
 
-    async def next(self) -> pb.CoordinatorEnvelope | None:
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def next(self) -> bytes | None:
         """The next message, as soon as there is one; None once the stream ends."""
         while not self._waiting:
             if self.end is not None:
                 return None
-            self._changed.clear()
-            await self._changed.wait()
+            self._changed = asyncio.get_running_loop().create_future()
+            await self._changed
         message = self._waiting.popleft()
-        self._bytes -= message.ByteSize()
+        self._bytes -= len(message)
         return message
 
 

@@ -136,7 +136,16 @@ class ChiefSide:
         if mine is None:
             mine, workers = Credentials.generate(self.world_size)
         coordinator = self.coordinator
-        self._server = CoordinatorServer(coordinator.received, coordinator.disconnected, coordinator, mine, host, port)
+        self._server = CoordinatorServer(
+            coordinator.received,
+            coordinator.disconnected,
+            coordinator,
+            mine,
+            host,
+            port,
+            world_size=self.world_size,
+            silence_s=self.options.deadlines.for_world(self.world_size).silence_s,
+        )
         address = self._server.start(SERVER_START_S)
         rendezvous = Rendezvous(address, self.job, self.journal.state.generation, workers)
         self._rendezvous = write_rendezvous(self.storage, rendezvous)

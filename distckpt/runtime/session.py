@@ -192,6 +192,7 @@ class _Opening:
             rendezvous.address,
             credentials_for(self.place, rendezvous, self.options),
             me,
+            silence_s=self.options.deadlines.for_world(self.place.world_size).silence_s,
             on_message=agent.heard,
             on_connected=agent.connected,
             on_disconnected=lambda _: agent.disconnected(),

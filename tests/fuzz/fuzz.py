@@ -141,9 +141,9 @@ TARGETS = {
     ),
     "coordinator": Target(
         of_wire(pb.CoordinatorEnvelope, convert.coordinator_from_proto),
-        convert.coordinator_to_proto(
+        convert.CoordinatorWire().encode(
             messages.CoordinatorEnvelope(SENDER, messages.Committed(1, 1, CHECKPOINT, ("ckpt-0",)))
-        ).SerializeToString(),
+        ),
     ),
 }
 

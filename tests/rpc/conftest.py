@@ -56,12 +56,12 @@ class Operated:
 class Server:
     """A running CoordinatorServer and what it reported."""
 
-    def __init__(self, credentials: Security, port: int) -> None:
+    def __init__(self, credentials: Security, port: int, **told: Any) -> None:
         self.messages = Record()
         self.disconnects = Record()
         self.operated = Operated()
         self.server = CoordinatorServer(
-            self.messages.add, self.disconnects.add, self.operated, credentials, "localhost", port
+            self.messages.add, self.disconnects.add, self.operated, credentials, "localhost", port, **told
         )
         self.address = self.server.start(DEADLINE_S)
 
@@ -99,8 +99,8 @@ def serve(keys: Any) -> Iterator[Callable[..., Server]]:
     """Starts servers, and stops them after the test."""
     started: list[Server] = []
 
-    def start(credentials: Security | None = None, port: int = 0) -> Server:
-        started.append(Server(keys[0] if credentials is None else credentials, port))
+    def start(credentials: Security | None = None, port: int = 0, **told: Any) -> Server:
+        started.append(Server(keys[0] if credentials is None else credentials, port, **told))
         return started[-1]
 
     yield start

@@ -146,7 +146,7 @@ def over_the_wire(envelope: Any) -> Any:
     if isinstance(envelope, m.AgentEnvelope):
         sent = convert.agent_to_proto(envelope).SerializeToString()
         return convert.agent_from_proto(pb.AgentEnvelope.FromString(sent))
-    sent = convert.coordinator_to_proto(envelope).SerializeToString()
+    sent = convert.CoordinatorWire().encode(envelope)
     return convert.coordinator_from_proto(pb.CoordinatorEnvelope.FromString(sent))
 
 
@@ -338,3 +338,17 @@ def test_a_message_above_the_limit_is_refused_where_it_is_said() -> None:
     with pytest.raises(MalformedMessage, match="bytes: at most 67108864 can be sent"):
         convert.agent_to_proto(an_agent_says(said))
     assert over_the_wire(an_agent_says(replace(said, specs=said.specs[:4_000])))
+
+
+def test_what_is_said_to_many_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = convert.CoordinatorWire()
+    kind = convert._BY_CLASS[m.Decided]
+    converted: list[m.Decided] = []
+    counted = replace(kind, to=lambda message: (converted.append(message), kind.to(message))[1])
+    monkeypatch.setitem(convert._BY_CLASS, m.Decided, counted)
+    decided, other = m.Decided(1, 1, 100, (1, 2, 3)), m.Decided(2, 1, 100, (1, 2, 3))
+    for message, worker in ((decided, 0), (decided, 1), (other, 1), (decided, 2)):
+        envelope = m.CoordinatorEnvelope(m.Sender("job", 7, worker, "first"), message)
+        whole = wire.encode(envelope)
+        assert convert.coordinator_from_proto(pb.CoordinatorEnvelope.FromString(whole)) == envelope
+    assert [id(message) for message in converted] == [id(message) for message in (decided, other, decided)]

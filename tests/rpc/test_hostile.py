@@ -79,7 +79,7 @@ def test_a_mutated_message_of_an_agent_is_a_value_or_malformed(message: Any) -> 
 
 @pytest.mark.parametrize("message", ANSWERED, ids=lambda message: type(message).__name__)
 def test_a_mutated_message_of_the_coordinator_is_a_value_or_malformed(message: Any) -> None:
-    whole = convert.coordinator_to_proto(m.CoordinatorEnvelope(ME, message)).SerializeToString()
+    whole = convert.CoordinatorWire().encode(m.CoordinatorEnvelope(ME, message))
 
     @settings(max_examples=100, deadline=None)
     @given(st.data())

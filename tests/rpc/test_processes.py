@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from distckpt.rpc import server as server_module
+from distckpt.rpc import transport
 from distckpt.rpc.rendezvous import Rendezvous, write_rendezvous
 from distckpt.storage.posix import PosixStorage
 
@@ -86,9 +87,8 @@ def python(script: str, *arguments: str) -> list[str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers ping every 0.2 s instead of every 5, and wait as long for the answer."""
-    names = {"grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms"}
-    options = tuple((name, 200 if name in names else value) for name, value in server_module._SERVER_OPTIONS)
-    monkeypatch.setattr(server_module, "_SERVER_OPTIONS", options)
+    monkeypatch.setattr(transport, "PING_MS_MIN", 200)
+    monkeypatch.setattr(server_module, "keepalive", lambda _: transport.keepalive(0.6))
 
 
 @pytest.fixture

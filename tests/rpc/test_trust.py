@@ -159,7 +159,8 @@ def test_garbage_in_the_answers_does_not_end_an_agent(serve: Any, connect: Any) 
         pb.CoordinatorEnvelope(),
         pb.CoordinatorEnvelope(receiver=HEARTBEAT.sender, verify=pb.Verify(part=-1)),
     ):
-        server.server._call(lambda broken=broken: server.server._servicer.deliver(incarnation, broken))
+        whole = broken.SerializeToString()
+        server.server._call(lambda whole=whole: server.server._servicer.deliver(incarnation, whole))
     server.server.send(CoordinatorEnvelope(client.sender, Alive()))
     client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
     assert len(client.messages.items) == 1

@@ -11,6 +11,7 @@ import pytest
 
 from distckpt.errors import ConfigurationError
 from distckpt.model import Cause, Entry, Shard
+from distckpt.protocol.deadlines import Deadlines
 from distckpt.protocol.messages import (
     Aborted,
     AgentEnvelope,
@@ -22,13 +23,14 @@ from distckpt.protocol.messages import (
     Written,
 )
 from distckpt.protocol.staged import staged_name
-from distckpt.rpc import outbox, servicer, values
+from distckpt.rpc import convert, outbox, servicer, transport, values
 from distckpt.rpc.checks import MalformedMessage
-from distckpt.rpc.client import AgentClient
+from distckpt.rpc.client import AgentClient, open_channel
 from distckpt.rpc.credentials import Credentials, Insecure
 from distckpt.rpc.v1 import coordination_pb2 as pb
 
 DEADLINE_S = 60.0
+PINGS = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
 
 
 def test_what_is_said_is_heard_in_both_directions(serve: Any, connect: Any) -> None:
@@ -226,6 +228,73 @@ def test_a_message_that_cannot_be_sent_is_refused_where_it_is_said(connect: Any,
         client.client.send(AgentEnvelope(client.sender, Heartbeat(2**70)))
     with pytest.raises(MalformedMessage):
         server.server.send(CoordinatorEnvelope(client.sender, Aborted(2**70, 1, Cause("Fenced", ""))))
+
+
+class Held:
+    """Keeps a server's event loop busy while it is open."""
+
+    def __init__(self, server: Any) -> None:
+        self._begun, self._over = threading.Event(), threading.Event()
+        server.server._call(lambda: (self._begun.set(), self._over.wait(DEADLINE_S)))
+
+    def __enter__(self) -> None:
+        assert self._begun.wait(DEADLINE_S)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+
+def test_no_call_is_lost_because_many_wait_for_a_busy_server(serve: Any, stub: Any) -> None:
+    server = serve()
+    sender = Sender("job", 7, 1, "first")
+    bare = stub(server.address)
+    cut_short = threading.Event()
+    with Held(server):
+        calls = [
+            bare.Send.future(convert.agent_to_proto(AgentEnvelope(sender, Heartbeat(step))), timeout=DEADLINE_S)
+            for step in range(3_500)  # by default gRPC cancels each beyond 3,000
+        ]
+        for call in calls:
+            call.add_done_callback(lambda call: call.code() is grpc.StatusCode.OK or cut_short.set())
+        assert not cut_short.wait(1.0)  # so long they have to be cancelled in
+    for call in calls:
+        call.result()
+    assert {envelope.message.step for envelope in server.messages.items} == set(range(3_500))
+
+
+def test_what_is_said_to_many_at_once_wakes_the_server_once(serve: Any, connect: Any, monkeypatch: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    said = [CoordinatorEnvelope(client.sender, Aborted(n, 1, Cause("Fenced", ""))) for n in range(100)]
+    woken: list[Any] = []
+    call = server.server._call
+    with Held(server):
+        monkeypatch.setattr(server.server, "_call", lambda action: (woken.append(action), call(action)))
+        for envelope in said:
+            server.server.send(envelope)
+    client.messages.wait(lambda items: items == said)
+    server.server.send(said[0])
+    client.messages.wait(lambda items: len(items) == 101)
+    assert len(woken) == 2
+
+
+def test_pings_are_as_patient_as_the_protocol() -> None:
+    few, many = (Deadlines().for_world(size).silence_s for size in (2, 4_096))
+    assert dict(transport.keepalive(few)) == dict.fromkeys(PINGS, 5_000)
+    patience = dict(transport.keepalive(many))
+    assert patience["grpc.keepalive_time_ms"] + patience["grpc.keepalive_timeout_ms"] < 1_000 * many
+    assert min(patience.values()) > 20_000
+    assert min(dict(transport.keepalive(0.1)).values()) == 5_000  # a short silence is no reason for a flood
+
+
+def test_both_ends_of_a_connection_in_a_large_world_ping_rarely(serve: Any, monkeypatch: Any) -> None:
+    server = serve(world_size=4_096, silence_s=90.0)
+    assert set(transport.keepalive(90.0)) <= set(server.server._options())
+    opened: list[dict[str, Any]] = []
+    monkeypatch.setattr(grpc, "insecure_channel", lambda _, options: opened.append(dict(options)))
+    open_channel("nowhere:1", Insecure(), 90.0)
+    assert opened[0]["grpc.keepalive_time_ms"] == 30_000
 
 
 def test_a_callback_that_fails_does_not_end_the_conversation(serve: Any, keys: Any, caplog: Any) -> None:
