@@ -7,6 +7,10 @@ are left out. All of it shares this machine. Prints a table and, with --json, wr
     joined: from the first connection to the last worker's being taken in
     agreement: from the first announcement to the last worker's hearing the decision
     commit: from the last share's being written to the last worker's hearing of the commit
+    CPU: processor time of a save, of the chief's process, and of the processes that hold the agents
+
+Where few cores are shared, the agents' processor time, which real workers spend on machines of their own, is part of
+the times; the chief's is not.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import random
 import resource
 import statistics
 import sys
@@ -42,6 +47,7 @@ from distckpt.protocol.staged import staged_name
 from distckpt.rpc import convert, values
 from distckpt.rpc.client import CLIENT_OPTIONS
 from distckpt.rpc.rendezvous import Rendezvous, read_rendezvous
+from distckpt.rpc.transport import keepalive
 from distckpt.rpc.v1 import coordination_pb2 as pb
 from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
 from distckpt.runtime.chief import ChiefSide, begin_generation
@@ -53,6 +59,30 @@ SHARE = np.zeros(64, np.uint8)
 DT_UINT8 = 4
 CALL_S = 60.0
 SAVE_DEADLINE_S = 120.0
+BACKOFF_S = 2.0
+TIMES = (
+    "joined_s",
+    "agreement_s",
+    "worst_agreement_s",
+    "commit_s",
+    "worst_commit_s",
+    "chief_cpu_s",
+    "agents_cpu_s",
+)
+HEADS = (
+    "WORKERS",
+    "JOINED",
+    "AGREEMENT",
+    "WORST",
+    "COMMIT",
+    "WORST",
+    "CHIEF'S CPU",
+    "AGENTS' CPU",
+    "MESSAGES/WORKER",
+    "RECONNECTED",
+    "CHIEF ALONE",
+    "CHIEF",
+)
 
 
 class LightAgent:
@@ -62,8 +92,9 @@ class LightAgent:
         self.me = Sender(job, generation, worker, f"{worker:032x}")
         join = Join(world, "localhost", os.getpid(), write_probe(storage, self.me))
         self.machine = Agent(self.me, join, Options().deadlines, "the benchmark's coordinator")
+        self.world = world
         self.storage = storage
-        self.said = 0
+        self.said = self.reconnected = 0
         self.joined_at = self.decided_at = self.written_at = self.committed_at = 0.0
         self.name = ""
         self.joined, self.ended = asyncio.Event(), asyncio.Event()
@@ -71,7 +102,9 @@ class LightAgent:
 
     async def connect(self, rendezvous: Rendezvous) -> None:
         credentials = rendezvous.workers[self.me.worker]
-        options = (*CLIENT_OPTIONS, ("grpc.ssl_target_name_override", credentials.server_name or ""))
+        silence_s = Options().deadlines.for_world(self.world).silence_s
+        named = ("grpc.ssl_target_name_override", credentials.server_name or "")
+        options = (*CLIENT_OPTIONS, *keepalive(silence_s), named)
         channel = grpc.aio.secure_channel(rendezvous.address, credentials.for_client(), options=options)
         self.stub = pb_grpc.CoordinationStub(channel)  # type: ignore[no-untyped-call] # generated
         self.keep(self.watch())
@@ -82,11 +115,17 @@ class LightAgent:
         task.add_done_callback(self.tasks.discard)
 
     async def watch(self) -> None:
-        call = self.stub.Watch(pb.WatchRequest(sender=values.sender_to(self.me)))
-        await call.initial_metadata()
         self.handle(events.Started())
-        async for message in call:
-            self.hear(convert.coordinator_from_proto(message))
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                call = self.stub.Watch(pb.WatchRequest(sender=values.sender_to(self.me)))
+                await call.initial_metadata()
+                self.handle(events.ConnectionMade())
+                async for message in call:
+                    self.hear(convert.coordinator_from_proto(message))
+            self.reconnected += 1
+            self.handle(events.ConnectionLost())
+            await asyncio.sleep(BACKOFF_S * random.random())  # noqa: S311 - spreads reconnects, no secret
 
     def hear(self, envelope: CoordinatorEnvelope) -> None:
         if isinstance(envelope.message, Welcome):
@@ -155,7 +194,7 @@ async def tick_all(agents: list[LightAgent]) -> None:
 
 
 async def save_on(agents: list[LightAgent], step: int) -> dict[str, float]:
-    begun = time.monotonic()
+    begun, cpu = time.monotonic(), time.process_time()
     before = sum(agent.said for agent in agents)
     for agent in agents:
         agent.save(step)
@@ -166,6 +205,8 @@ async def save_on(agents: list[LightAgent], step: int) -> dict[str, float]:
         "written": max(agent.written_at for agent in agents),
         "committed": max(agent.committed_at for agent in agents),
         "said": sum(agent.said for agent in agents) - before,
+        "reconnected": sum(agent.reconnected for agent in agents),
+        "cpu_s": time.process_time() - cpu,
     }
 
 
@@ -234,6 +275,9 @@ async def run(world: int, saves: int, drivers: int, directory: str) -> dict[str,
         "worst_agreement_s": max(each["agreement_s"] for each in found),
         "worst_commit_s": max(each["commit_s"] for each in found),
         "messages_per_worker": statistics.median(each["said"] for each in found) / world,
+        "reconnected": found[-1]["reconnected"],
+        "chief_cpu_s": statistics.median(each["chief_cpu_s"] for each in found),
+        "agents_cpu_s": statistics.median(each["agents_cpu_s"] for each in found),
         "alone_mib": alone_mib,
         "chief_mib": _peak_mib(),
     }
@@ -248,6 +292,7 @@ def _peak_mib() -> float:
 
 
 async def one_save(step: int, own: list[LightAgent], pipes: list[Connection]) -> dict[str, float]:
+    cpu = time.process_time()
     for pipe in pipes:
         pipe.send(step)
     seen = [await save_on(own, step), *[await asyncio.to_thread(pipe.recv) for pipe in pipes]]
@@ -256,7 +301,21 @@ async def one_save(step: int, own: list[LightAgent], pipes: list[Connection]) ->
         "agreement_s": decided - min(each["begun"] for each in seen),
         "commit_s": max(each["committed"] for each in seen) - max(each["written"] for each in seen),
         "said": sum(each["said"] for each in seen),
+        "reconnected": sum(each["reconnected"] for each in seen),
+        "chief_cpu_s": time.process_time() - cpu,
+        "agents_cpu_s": sum(each["cpu_s"] for each in seen[1:]),
     }
+
+
+def row(figures: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{figures['workers']:,}",
+        *(f"{figures[key] * 1000:,.0f} ms" for key in TIMES),
+        f"{figures['messages_per_worker']:.1f}",
+        f"{figures['reconnected']}",
+        f"{figures['alone_mib']:.0f} MiB",
+        f"{figures['chief_mib']:.0f} MiB",
+    )
 
 
 def main() -> None:
@@ -277,22 +336,8 @@ def main() -> None:
             ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process,
         ):
             results.append(process.submit(measure, world, told.saves, told.drivers, directory).result())
-    rows: list[tuple[str, ...]] = [
-        ("WORKERS", "JOINED", "AGREEMENT", "WORST", "COMMIT", "WORST", "MESSAGES/WORKER", "CHIEF ALONE", "CHIEF")
-    ]
-    for each in results:
-        times = (each[key] for key in ("joined_s", "agreement_s", "worst_agreement_s", "commit_s", "worst_commit_s"))
-        shown = tuple(f"{seconds * 1000:,.0f} ms" for seconds in times)
-        rows.append(
-            (
-                f"{each['workers']:,}",
-                *shown,
-                f"{each['messages_per_worker']:.1f}",
-                f"{each['alone_mib']:.0f} MiB",
-                f"{each['chief_mib']:.0f} MiB",
-            )
-        )
-    sys.stdout.write("\n".join(columns(rows, right=tuple(range(9)))) + "\n")
+    rows = [HEADS, *(row(each) for each in results)]
+    sys.stdout.write("\n".join(columns(rows, right=tuple(range(len(HEADS))))) + "\n")
     if told.json:
         Path(told.json).write_text(json.dumps(results, indent=2) + "\n")
 
