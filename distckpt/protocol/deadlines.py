@@ -61,7 +61,8 @@ class Deadlines:
     def for_world(self, world_size: int) -> Deadlines:
         """The same, but for intervals at which so many workers would keep the coordinator from its work.
 
-        Up to 125 workers nothing changes with the defaults. A connection that breaks is noticed by gRPC, not by these.
+        Up to 125 workers nothing changes with the defaults. A connection that breaks is noticed by gRPC, not by these;
+        its pings follow `silence_s` (`rpc.transport.keepalive`).
         """
         interval_s = world_size / REPEATED_PER_S_MAX
         heartbeat_s = max(self.heartbeat_s, interval_s)

@@ -38,7 +38,7 @@ def agent_from_proto(message: pb.AgentEnvelope) -> AgentEnvelope:
 
 
 class CoordinatorWire:
-    """What the coordinator says, as bytes.
+    """What the coordinator says, as bytes. For any thread.
 
     It tells thousands of workers the same, and a decision holds a number for each of them: a message that is said again
     is not converted again. (The fields of a protobuf message may stand one after the other in any order.)
