@@ -21,7 +21,7 @@ from distckpt.bundle.coverage import check_coverage
 from distckpt.bundle.index import encode_index
 from distckpt.bundle.names import data_file, index_file
 from distckpt.commit.manifest import encode_manifest, manifest_file
-from distckpt.commit.publication import heal, hide, publish, remove, unpublish
+from distckpt.commit.publication import heal_loudly, hide, publish, remove, unpublish
 from distckpt.commit.removal import Leased, remove_retired
 from distckpt.commit.statefile import write_state
 from distckpt.commit.states import check_staged, state_records, states_of
@@ -252,8 +252,7 @@ class Committer:
     def _heal(self) -> None:
         """A chief of an earlier generation, frozen until now, may have touched names that are ours."""
         for checkpoint in self.journal.state.live[-HEALED_MAX:]:
-            if heal(self.storage, checkpoint):
-                log.warning("the files of %s had been moved or deleted, and were put back", checkpoint.name)
+            heal_loudly(self.storage, checkpoint)
 
     def _write_state(self) -> None:
         write_state(self.storage, self._as_tensorflow_sees(self.journal.state.live), self.last_preserved)

@@ -13,6 +13,7 @@ own (its handle) that no other generation ever uses: nothing is lost, and `heal`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 from distckpt.bundle.index import INDEX_BYTES_MAX
@@ -20,6 +21,8 @@ from distckpt.bundle.names import index_file
 from distckpt.errors import ObjectMissing
 from distckpt.model import Checkpoint, FileRecord
 from distckpt.storage.interface import Storage
+
+log = logging.getLogger("distckpt.commit")
 
 
 def publish(storage: Storage, checkpoint: Checkpoint) -> None:
@@ -44,6 +47,12 @@ def heal(storage: Storage, checkpoint: Checkpoint) -> bool:
         return False
     publish(storage, checkpoint)
     return True
+
+
+def heal_loudly(storage: Storage, checkpoint: Checkpoint) -> None:
+    """`heal`, told in the log."""
+    if heal(storage, checkpoint):
+        log.warning("the files of %s had been moved or deleted, and were put back", checkpoint.name)
 
 
 def is_visible(storage: Storage, checkpoint: Checkpoint) -> bool:

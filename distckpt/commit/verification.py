@@ -11,23 +11,27 @@ import hashlib
 from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.verify import MISSING, Fault, verify
 from distckpt.commit.manifest import BYTES_MAX, decode_manifest, manifest_file
-from distckpt.commit.publication import has_own_name
+from distckpt.commit.publication import has_own_name, heal_loudly
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
 from distckpt.journal.reading import load
 from distckpt.model import Manifest
 from distckpt.storage.interface import Readable, Storage
 
 
-def under_own_names(storage: Storage, name: str, sha256: str) -> Readable:
+def under_own_names(storage: Storage, name: str, sha256: str, *, healing: bool = False) -> Readable:
     """`storage`, in which the visible names of checkpoint `name` stand for the very files that were committed.
 
     `sha256` is its manifest's. Those that have no name of their own (plain TensorFlow wrote the checkpoint, or the
-    directory was copied without its hidden folder) are read under their visible ones. Raises StorageError,
-    CorruptJournal.
+    directory was copied without its hidden folder) are read under their visible ones. `healing`: visible names that are
+    wrong are put right, for what TensorFlow reads by itself. Raises StorageError, CorruptJournal.
     """
-    found = (each for each in load(storage).state.live if each.name == name and each.manifest_sha256 == sha256)
-    files = [file for checkpoint in found for file in checkpoint.files if file.handle]
-    return storage.under_own_names({file.name: file.handle for file in files if has_own_name(storage, file.handle)})
+    live = [each for each in load(storage).state.live if each.name == name and each.manifest_sha256 == sha256]
+    files = [file for checkpoint in live for file in checkpoint.files if file.handle]
+    own = {file.name: file.handle for file in files if has_own_name(storage, file.handle)}
+    if healing and len(own) == len(files):
+        for checkpoint in live:
+            heal_loudly(storage, checkpoint)
+    return storage.under_own_names(own)
 
 
 def read_manifest(storage: Readable, name: str, sha256: str) -> tuple[Manifest | None, list[Fault]]:

@@ -18,7 +18,7 @@ from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, under_own_names, verify_states
 from distckpt.errors import DistckptError, FatalError, ManagerClosed, OutcomeUnknown, cause_of, error_from
-from distckpt.model import Cause, DataFile, Entry, Shard, Share, TensorSpec
+from distckpt.model import CHIEF, Cause, DataFile, Entry, Shard, Share, TensorSpec
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
@@ -476,7 +476,8 @@ class AgentRuntime:
         if ticket is not None:
             ticket.loader = None  # what was read of the candidate before this one
         try:
-            files = under_own_names(self._storage, effect.name, effect.manifest_sha256)
+            is_chief = self._me.worker == CHIEF
+            files = under_own_names(self._storage, effect.name, effect.manifest_sha256, healing=is_chief)
             loader = Loader(files, effect.name, self._threads)
             manifest, chain = read_manifest(files, effect.name, effect.manifest_sha256)
             found = loader.verify() if ticket and ticket.whole else loader.verify(effect.part, effect.parts)

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from distckpt.bundle.verify import verify
 from distckpt.errors import CorruptCheckpoint
+from distckpt.storage.posix import PosixStorage
 
 
 def begun(workers: Any, *, whole: bool) -> list[Any]:
@@ -58,6 +60,7 @@ def test_what_a_chief_of_an_earlier_start_does_to_its_visible_names_is_no_fault(
         assert ticket.outcome.result().quarantined == ()
         taken = {payload.name: payload.data.tobytes() for payload in ticket.loader.take(model)}
         assert taken == {name: array.tobytes() for name, array in model.items()}
+    assert verify(PosixStorage(job.directory), "ckpt-7") == [], "TensorFlow finds it again too"
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -22,6 +22,7 @@ from distckpt.protocol.agent import Agent
 from distckpt.protocol.messages import Join, Sender, Wish
 from distckpt.protocol.plan import plan
 from distckpt.runtime.unchanged import Unchanged
+from distckpt.storage.interface import Readable
 
 if TYPE_CHECKING:
     from simulated.world import World
@@ -46,6 +47,7 @@ class Process:
         self.training = Training(self)
         self.agent: Agent | None = None
         self.unchanged: Unchanged | None = None
+        self.files: Readable | None = None
         self.me = Sender(world.job, 0, worker, incarnation)
         self.snapshots: dict[int, Tag] = {}
         self.kept: list[int] = []
@@ -180,7 +182,7 @@ class Process:
             case effects.Discard(handles=handles):
                 world.at(0, lambda: self.guarded(lambda: self._discard(handles)))
             case effects.VerifyPart():
-                world.at(world.rng.uniform(0, 0.5), lambda: self._verify(effect))
+                world.at(world.rng.uniform(0, 0.5), lambda: self.guarded(lambda: self._verify(effect)))
             case effects.SetCeiling(proposal=proposal):
                 ceiling = self.training.gate.set_ceiling(proposal)
                 world.at(0, lambda: self.handle(events.CeilingSet(proposal, ceiling)))
@@ -270,8 +272,11 @@ class Process:
         if self.unchanged is not None:
             self.unchanged.forget_file()
         try:
-            read_tag(under_own_names(self.disk, name, effect.manifest_sha256), name)
+            self.files = under_own_names(self.disk, name, effect.manifest_sha256, healing=self.worker == 0)
+            read_tag(self.files, name)
         except (CorruptData, ObjectMissing) as error:
             self.handle(events.VerifyDone(number, name, str(error)))
+        except StorageError as error:
+            self.handle(events.VerifyFailed(number, cause_of(error, self.worker)))
         else:
             self.handle(events.VerifyDone(number, name))

@@ -72,7 +72,7 @@ class Training:
         self._world.checker.restored(self._process, result)
         if result.name is not None:
             try:
-                self.step = read_tag(self._process.disk, result.name)[1]
+                self.step = read_tag(self._process.files, result.name)[1]
             except ObjectMissing:
                 self._world.checker.require(self._world.is_superseded(self._process), f"{result.name} vanished")
                 self._world.at(0, lambda: self._process.die("the checkpoint belongs to a later generation"))
