@@ -1,6 +1,7 @@
 """Copies of a state machine, and what makes two of them the same.
 
-Not part of what is the same: words for people (stories, the texts of causes), and effects that were handed out.
+Not part of what is the same: words for people (stories, the texts of causes), effects that were handed out, and when a
+worker was last heard of, by which no silence is measured in here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from distckpt.model import Cause
 
 T = TypeVar("T")
-_FOR_PEOPLE = {"_story", "_what", "what", "doing", "_effects", "effects", "_end_cause"}
+_FOR_PEOPLE = {"_story", "_what", "what", "doing", "_effects", "effects", "_end_cause", "heard_at"}
 _PLAIN = (str, bytes, int, float, bool, type(None))
 
 

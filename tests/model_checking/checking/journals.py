@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from distckpt.commit.succession import committed, is_start
+from distckpt.commit.succession import Succession, committed, is_start
 from distckpt.errors import CorruptJournal, Fenced
 from distckpt.journal import log
 from distckpt.journal.codec import decode_entry
+from distckpt.journal.leases import nobody
 from distckpt.journal.log import Journal
 from distckpt.journal.names import slot_key
 from distckpt.journal.reading import Loaded, load
@@ -19,6 +20,7 @@ from distckpt.journal.state import JournalState
 from distckpt.model import Checkpoint
 from distckpt.protocol.effects import LookAtJournal
 from distckpt.protocol.events import JournalSeen
+from distckpt.protocol.retention import NO_PRESERVATION, KeepLatest
 from distckpt.storage.memory import MemoryStorage
 
 
@@ -43,15 +45,26 @@ class Shared:
         done = committed(state, look.name, generation)
         return JournalSeen(look.ordinal, state.generation, is_start(state), "sign", is_gone=False, committed=done)
 
-    def begin(self, *, survivor: bool = False) -> Shared:
-        """A new generation begins: a start of the job, or a survivor's."""
+    def begin(self) -> Shared:
+        """A new start of the job begins its generation."""
         storage = self._storage()
         journal = Journal.open(storage)
         generation = self.generation + 1
-        world = () if survivor else ("chief:1",)
         with as_generation(generation):
-            journal.begin(job="job", process=Process("host", generation), world=world, timestamp=0.0, nonce="start")
+            journal.begin(
+                job="job", process=Process("host", generation), world=("chief:1",), timestamp=0.0, nonce="start"
+            )
         return self._after(storage, generation, journal.state)
+
+    def succeed(self, generation: int, newer_than: int | None) -> Shared | None:
+        """A survivor of `generation` begins the next one; None where another was faster. Raises as the real
+        Succession.begin does.
+        """
+        storage, heir = self._storage(), self.generation + 1
+        succession = Succession(storage, "job", generation, "", KeepLatest(None), NO_PRESERVATION, nobody, lambda: 0.0)
+        with as_generation(heir):
+            journal = succession.begin(Process("host", heir), newer_than)
+        return None if journal is None else self._after(storage, heir, journal.state)
 
     def append(self, generation: int, checkpoint: Checkpoint) -> Shared:
         """Commits as `generation`. Raises what the real Journal raises; after Fenced it goes on raising that."""

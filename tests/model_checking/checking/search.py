@@ -14,26 +14,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from checking.freezing import Table, bits, memoised
 from checking.journals import Shared
-from checking.processes import Broken, Chief, Envelope, Out, Worker, require
-from distckpt.errors import CorruptJournal, Fenced, OutcomeUnknown, StorageNoSpace, cause_of, error_from
+from checking.moves import END_STEP, Effect, Move, Moves
+from checking.processes import Broken, Chief, Envelope, Out, require
+from checking.workers import Course, Worker
+from distckpt.errors import CorruptJournal, Fenced, OutcomeUnknown, SaveAborted, StorageNoSpace, cause_of, error_from
 from distckpt.model import Cause, Checkpoint, FileRecord
-from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope
+from distckpt.protocol.messages import CoordinatorEnvelope
 
 UNBORN = -1
 JOURNAL, SENT, DISCARDED, FAULTS, FIRST = 0, 1, 2, 3, 4
 State = tuple[int, ...]
-Move = tuple[object, ...]
 Path = tuple[Move, "Path"] | None
-Effect = tuple[int, int, int]
-"""A process after a move, and what was sent and discarded: sets of bits."""
-Act = Callable[[Any], Out]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,9 @@ class Bounds:
     may still come at any time. `before`: the steps up to this one were committed by an earlier generation, and are
     saved again. `faults`: so many in one run of: a share that cannot be written; a commit that fails, or whose answer
     is lost; a connection that breaks (each end notices by itself); a share that is late; a deadline that passes (of a
-    round, or of a worker's save). `apart`: the last worker is a step ahead of the others.
+    round, or of a worker's save). `apart`: the last worker is a step ahead of the others. `ends`: so many steps end, of
+    every `every`-th a snapshot is kept, and where one is to be saved, it is when it has ended; `parts`: then the
+    managers are closed. A step ends on no worker before all have ended the one before.
     """
 
     workers: int
@@ -53,6 +52,9 @@ class Bounds:
     generations: int = 1
     before: int = 0
     apart: bool = False
+    ends: int = 0
+    every: int = 1
+    parts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,13 @@ class Search:
         self.journals: Table[Shared] = Table()
         self._width = 1 + bounds.workers  # a chief's coordinator, then its workers
         self._places = range(FIRST, FIRST + bounds.generations * self._width)
-        self._of_chief = _Moves(self, is_chief=True)
-        self._of_worker = _Moves(self, is_chief=False)
+        self._of_chief = Moves(self, is_chief=True)
+        self._of_worker = Moves(self, is_chief=False)
         self._committing = memoised(self._commit)
         self._read = memoised(self._read_journal)
         self._judged = memoised(self._judge)
+        self._judged_kept = memoised(self._judge_kept)
+        self._standing = memoised(self.workers.of)
         self._surviving = memoised(self._survive)
         self._told: set[str] = set()
         self._unheard = memoised(self._messages_to_ended)
@@ -120,12 +124,20 @@ class Search:
     def _begin(self, state: State, shared: Shared, at: int) -> State:
         """The next generation begins, its chief at the place `at`."""
         shared = shared.begin()
-        chief = Chief(shared.generation, self.bounds.workers, shared.live)
-        size, ahead = self.bounds.workers, int(self.bounds.apart)
+        bounds = self.bounds
+        chief = Chief(shared.generation, bounds.workers, shared.live, salvages=bool(bounds.ends))
+        size, ahead = bounds.workers, int(bounds.apart)
         firsts = [1] * (size - 1) + [1 + ahead]
-        steps = [tuple(range(first, first + self.bounds.steps)) for first in firsts]
-        workers = [Worker(shared.generation, worker, size, steps[worker]) for worker in range(size)]
+        courses = [
+            Course(tuple(range(first, first + bounds.steps)), bounds.ends, bounds.every, bounds.parts)
+            for first in firsts
+        ]
+        workers = [Worker(shared.generation, worker, size, courses[worker]) for worker in range(size)]
         sent = [envelope for worker in workers for envelope in worker.start().sent]
+        if bounds.ends:  # a manager is there once its worker has joined, and a step needs all workers
+            welcomes = [welcome for envelope in sent for welcome in chief.hear(envelope).sent]
+            sent += welcomes
+            sent += [said for each in welcomes for said in workers[each.receiver.worker].hear(each).sent]
         group = (self.chiefs.number(chief), *(self.workers.number(worker) for worker in workers))
         mask = state[SENT] | self.mask(self.envelopes, sent)
         started = (self.journals.number(shared), mask, *state[DISCARDED:at], *group)
@@ -144,6 +156,8 @@ class Search:
             for move, effect in moves.hearing(number, state[SENT], state[DISCARDED]):
                 yield (place, *move), changed(state, place, effect, 0)
             for move, fault, effect in moves.own(number):
+                if move == END_STEP and not self._all_are_at(state, place):
+                    continue
                 if faults or not fault:
                     yield (place, *move), changed(state, place, effect, fault)
             if is_chief:
@@ -153,6 +167,16 @@ class Search:
         if self.bounds.generations == 1 and self._read(state[JOURNAL])[1] == 1 + bool(self.bounds.before):
             sealed = self.journals.number(self.journals.of(state[JOURNAL]).begin())
             yield ("a later generation begins",), (sealed, *state[1:])
+
+    def _all_are_at(self, state: State, place: int) -> bool:
+        """Whether all workers have ended the step that this one has ended: each next one needs them all."""
+        others = [self._standing(number) for number in self._group(state, place)]
+        return min(worker.at for worker in others) == self._standing(state[place]).at
+
+    def _group(self, state: State, place: int) -> tuple[int, ...]:
+        """The workers of the same chief."""
+        first = place - (place - FIRST) % self._width + 1
+        return state[first : first + self.bounds.workers]
 
     def _survives(self, state: State, place: int) -> Iterator[tuple[Move, State]]:
         """A worker whose coordinator is lost looks at the journal, or takes the next step of its takeover."""
@@ -167,19 +191,26 @@ class Search:
             what, out = "looks at the journal", worker.journal_seen(shared.looked_at(worker.me.generation, worker.look))
         elif worker.order is None:
             return None
-        elif worker.heir == 0 and shared.generation != worker.me.generation:
-            what, out = "finds another faster", worker.takeover_ended(None)
         elif worker.heir == 0:
-            shared = shared.begin(survivor=True)
-            worker.heir = shared.generation
-            what, out = "takes over", Out()
+            what, shared, out = self._begin_as_heir(worker, shared)
         else:
             what, shared, out = self._commit_as_heir(worker, shared)
         return what, self.journals.number(shared), self.numbered(self.workers, worker, out)
 
+    def _begin_as_heir(self, worker: Worker, shared: Shared) -> tuple[str, Shared, Out]:
+        asked = worker.taken
+        try:
+            begun = shared.succeed(worker.me.generation, asked.step if asked.salvage else None)
+        except SaveAborted as error:
+            return "finds a newer commit", shared, worker.takeover_ended(None, cause_of(error, worker.me.worker))
+        if begun is None:
+            return "finds another faster", shared, worker.takeover_ended(None)
+        worker.heir = begun.generation
+        return "takes over", begun, Out()
+
     def _commit_as_heir(self, worker: Worker, shared: Shared) -> tuple[str, Shared, Out]:
         assert worker.order is not None
-        step = worker.steps[worker.order.ordinal - 1]
+        step = worker.taken.step
         done = next(
             (each for each in shared.live if each.step == step and each.generation == worker.me.generation), None
         )
@@ -258,11 +289,22 @@ class Search:
         for place in self._places:
             if (place - FIRST) % self._width and state[place] != UNBORN:
                 require(not self._judged(state[place], journal), self._judged(state[place], journal))
+        if self.bounds.ends:
+            for place in self._places[1 :: self._width]:
+                if state[place] != UNBORN:
+                    wrong = self._judged_kept(journal, state[FAULTS], self._group(state, place))
+                    require(not wrong, wrong)
 
     def _read_journal(self, journal: int) -> tuple[int, int, dict[tuple[int, int], tuple[str, ...]]]:
         """The handles that commits name, the generation, and the commits. I3: raises CorruptJournal."""
         shared = self.journals.of(journal)
         commits = shared.commits()
+        newest = 0
+        for (_, step), handles in commits.items():
+            if all("-kept-" in handle for handle in handles):
+                self._told.add("a survivor has salvaged" if "-all-" in handles[0] else "the chief has salvaged")
+                require(step > newest, f"step {step} is salvaged after step {newest} was committed")
+            newest = max(newest, step)
         return self.mask(self.handles, [h for handles in commits.values() for h in handles]), shared.generation, commits
 
     def _judge(self, number: int, journal: int) -> str:
@@ -272,14 +314,32 @@ class Search:
         """
         worker = self.workers.of(number)
         _, _, commits = self._read(journal)
-        for step, kind in worker.told.items():
-            self._told.add(kind)
+        for ordinal, kind in worker.told.items():
+            step, salvage = worker.asked[ordinal - 1].step, worker.asked[ordinal - 1].salvage
+            self._told.add(f"salvage: {kind}" if salvage else kind)
             handles = commits.get((worker.me.generation, step))
             if kind == "Committed" and handles is None and (worker.me.generation + 1, step) not in commits:
                 return f"I2: {worker.me.incarnation} was told that step {step} is committed, and it is not"
-            retry = kind != "Committed" and error_from(Cause(kind, "")).advice == "retry"
-            if retry and handles is not None and worker.aborted.get(step, 0) in (0, round_of(handles)):
+            retry = kind != "Committed" and not salvage and error_from(Cause(kind, "")).advice == "retry"
+            if retry and handles is not None and worker.aborted.get(ordinal, 0) in (0, round_of(handles)):
                 return f"{worker.me.incarnation} was told {kind} of step {step}, and it is committed"
+        return ""
+
+    def _judge_kept(self, journal: int, faults: int, group: tuple[int, ...]) -> str:
+        """What is wrong with what is kept (docs/decisions/0019-salvage.md): the newest snapshot that all workers have
+        taken is there on each that goes on, unless a commit is as new, or it was tried to save it; and nobody is let go
+        with it before all are closing, where nobody was lost.
+        """
+        workers = [self._standing(number) for number in group]
+        newest = min(worker.at for worker in workers) // self.bounds.every * self.bounds.every
+        if newest == 0 or any(step >= newest for _, step in self._read(journal)[2]):
+            return ""
+        for worker in workers:
+            if worker.alive and newest not in worker.kept | worker.tried:
+                return f"{worker.me.incarnation} has let go of the end of step {newest}, which all have kept"
+            is_early = worker.parted_with and not all(other.is_parting for other in workers)
+            if is_early and faults == self.bounds.faults:
+                return f"{worker.me.incarnation} may go with the end of step {newest} while others go on"
         return ""
 
     def mask(self, table: Table[Any], things: Iterable[object]) -> int:
@@ -297,76 +357,6 @@ class Search:
             heard = f": {self.envelopes.of(int(str(move[2])))}" if "hears" in move else ""
             told.append(" ".join(map(str, move)) + heard)
         return told[::-1]
-
-
-class _Moves:
-    """What processes of one kind may do next, by their numbers; each worked out once."""
-
-    def __init__(self, search: Search, *, is_chief: bool) -> None:
-        self._search = search
-        self._is_chief = is_chief
-        self._hearing: dict[int, dict[int, Effect]] = {}
-        self._own: dict[int, list[tuple[Move, int, Effect]]] = {}
-        self._looked: dict[int, int] = {}  # the messages that were tried
-        self._heard: dict[int, int] = {}  # and those of them that do something
-
-    def hearing(self, number: int, sent: int, discarded: int) -> Iterator[tuple[Move, Effect]]:
-        """Of the messages `sent` those that change something."""
-        new = sent & ~self._looked.get(number, 0)
-        if new:
-            self._look(number, new)
-        effects = self._hearing[number]
-        for bit in bits(sent & self._heard[number]):
-            effect = effects[bit]
-            if effect[0] != number or effect[1] & ~sent or effect[2] & ~discarded:
-                yield ("hears", bit), effect
-
-    def _look(self, number: int, new: int) -> None:
-        effects = self._hearing.setdefault(number, {})
-        for bit in bits(new):
-            envelope = self._search.envelopes.of(bit)
-            if isinstance(envelope, AgentEnvelope) == self._is_chief:
-                effect = self._made(number, lambda process, heard=envelope: process.hear(heard))
-                if effect != (number, 0, 0):
-                    effects[bit] = effect
-                    self._heard[number] = self._heard.get(number, 0) | 1 << bit
-        self._heard.setdefault(number, 0)
-        self._looked[number] = self._looked.get(number, 0) | new
-
-    def own(self, number: int) -> list[tuple[Move, int, Effect]]:
-        """What it may do by itself; whether that is a fault (1) or not (0)."""
-        if number not in self._own:
-            listed = self._list_chief(number) if self._is_chief else self._list_worker(number)
-            self._own[number] = [(move, fault, self._made(number, act)) for move, fault, act in listed]
-        return self._own[number]
-
-    def _list_worker(self, number: int) -> Iterator[tuple[Move, int, Act]]:
-        worker = self._search.workers.of(number)
-        for each in worker.writes:
-            yield ("writes", each), 0, partial(Worker.write, number=each[0], share=each[1], well=True)
-            yield ("cannot write", each), 1, partial(Worker.write, number=each[0], share=each[1], well=False)
-        if worker.alive and len(worker.told) < len(worker.steps):
-            yield ("loses its connection",), 1, Worker.lose_connection
-            yield ("loses patience",), 1, Worker.lose_patience
-
-    def _list_chief(self, number: int) -> Iterator[tuple[Move, int, Act]]:
-        for worker in range(self._search.bounds.workers):
-            yield ("loses", worker), 1, partial(Chief.lose, worker=worker)
-        yield ("passes a deadline",), 1, Chief.pass_deadline
-        yield ("finds a share late",), 1, Chief.grow_impatient
-        if self._search.chiefs.of(number).outcome is not None:
-            yield ("is told of its commit",), 0, Chief.hear_outcome
-
-    def _made(self, number: int, act: Act) -> Effect:
-        search = self._search
-        table: Table[Any] = search.chiefs if self._is_chief else search.workers
-        process = table.of(number)
-        out = act(process)
-        return (
-            table.number(process),
-            search.mask(search.envelopes, out.sent),
-            search.mask(search.handles, out.discarded),
-        )
 
 
 def round_of(handles: tuple[str, ...]) -> int:
