@@ -12,6 +12,7 @@ from distckpt.bundle.index import encode_index
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.statefile import CheckpointState, format_state, parse_state
 from distckpt.bundle.writer import write_share
+from distckpt.commit.removal import POSTPONED
 from distckpt.journal.log import Journal
 from distckpt.storage.memory import MemoryStorage
 
@@ -123,3 +124,20 @@ def test_a_corrupt_checkpoint_is_set_aside_and_its_bytes_are_kept(new_chief: Any
     assert "ckpt-2.data-00000-of-00002" in storage.keys("")
     assert chief.commit(2, 3.0) == ()
     assert live(storage) == ["ckpt-1", "ckpt-2"]
+
+
+def test_an_adopted_one_whose_removal_was_postponed_is_let_go_where_tensorflow_may_have_written_it_anew(
+    new_chief: Any,
+) -> None:
+    storage = MemoryStorage()
+    tensorflow_writes(storage, "ckpt-1", 1)
+    tensorflow_says(storage, "ckpt-1", stamps=(10.0,))
+    chief = new_chief(storage, keep=1)
+    looks = iter([()])
+    chief.committer.leased = lambda _: next(looks, ("ckpt-1",))  # a reader comes while it is retired
+    assert chief.commit(2, 2.0) == ("ckpt-1",)
+    assert len(storage.keys(POSTPONED)) == 1
+    tensorflow_writes(storage, "ckpt-1", 9)
+    new_chief(storage, keep=1).commit(3, 3.0)
+    assert storage.keys(POSTPONED) == []
+    assert "ckpt-1.index" in storage.keys("")

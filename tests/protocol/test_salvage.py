@@ -9,7 +9,7 @@ from staged.stage import DEADLINES, Stage
 
 from distckpt.model import Cause, Checkpoint
 from distckpt.protocol import events
-from distckpt.protocol.messages import Alive, Committed, Heartbeat
+from distckpt.protocol.messages import Alive, Announce, Committed, Heartbeat
 
 BEAT_S = DEADLINES.heartbeat_s
 
@@ -130,6 +130,17 @@ def test_nothing_is_decided_before_all_survivors_have_spoken_since_the_loss() ->
     assert stage.kept[0] == []
 
 
+def test_who_did_not_hear_what_is_to_be_salvaged_is_told_again() -> None:
+    stage = kept(10)
+    stage.cut.add(1)
+    lose(stage, 2)
+    stage.say(1, Heartbeat(10, kept=(10,)))  # the answer is lost
+    assert stage.writes[0] == []
+    stage.cut.discard(1)
+    stage.wait(BEAT_S)
+    assert saved(stage) == [10]
+
+
 def test_a_save_of_the_training_does_not_wait_for_those_who_do_not_come_to_a_salvage() -> None:
     stage = kept(10)
     stage.cut.add(1)
@@ -141,6 +152,19 @@ def test_a_save_of_the_training_does_not_wait_for_those_who_do_not_come_to_a_sal
     stage.save(0, 12)
     assert saved(stage) == [12]
     assert isinstance(stage.outcomes[1][-1], Committed)
+
+
+def test_who_comes_to_a_salvage_when_the_training_saves_already_is_declined_and_that_save_goes_on() -> None:
+    stage = kept(10)
+    stage.cut |= {0, 1}
+    lose(stage, 2)
+    for worker in (0, 1):
+        stage.say(worker, Heartbeat(10, kept=(10,)))  # that it is to be salvaged is told, and lost
+    stage.cut.clear()
+    stage.save(0, 12)
+    stage.say(1, Announce(1, 10, "ckpt-10", "same", 0, salvage=True))
+    stage.happen(1, events.SaveRequested(2, 12, "ckpt-12", "same", 0))
+    assert saved(stage) == [12]
 
 
 def test_where_a_worker_has_left_for_good_no_save_goes_on_and_nothing_is_salvaged() -> None:
