@@ -17,4 +17,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "_File.faults",
         "never `if self._kept is not None and self._rooms[item] is not None`",
     ): "no check: it hands a tensor whose checksum is right on to whoever asked for it",
+    ("storage/keys.py", "_check_name", "never `if not name or name.startswith('/')`"): (
+        "an empty or absolute name has an empty component, which is refused as well; this check has the better words"
+    ),
+    ("commit/removal.py", "remove_retired", "never `if not retired and (not waiting)`"): (
+        "no check: where there is nothing to delete it spares the look at the leases"
+    ),
+    ("protocol/takeover.py", "Takeover.ended", "never `if self.state is not TakeoverState.TAKING`"): (
+        "an order has one outcome, and the agent has forgotten a takeover that ended before that came"
+    ),
 }

@@ -3,8 +3,8 @@
     python tests/mutation/mutants.py [--table docs/mutants.md] [PART OF A PATH ...]
 
 Each mutant is a copy of the package in a temporary directory with one file changed; nothing in the tree is touched. The
-exit code is 1 if one survives that equivalent.py does not excuse, 2 if the tests fail without any change: then nothing
-is changed.
+test that docs/mutants.md names for it is asked first, the others only if that does not notice. The exit code is 1 if
+one survives that equivalent.py does not excuse, 2 if the tests fail without any change: then nothing is changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from equivalent import EQUIVALENT
 from targets import TARGETS, Target
 
 ROOT = Path(__file__).parent.parent.parent
-LEFT_OUT = {"fsync", "sync_folder", "_sync_names", "_require"}
+TABLE = ROOT / "docs" / "mutants.md"
+SYNCS = {"fsync", "sync_folder", "_sync_names"}
+CHECKS = {"_admit", "_check_name", "_check_own", "_check_shards", "_require", "check_coverage", "check_staged", "claim"}
+LEFT_OUT = SYNCS | CHECKS
+SETS = (ast.Call, ast.Set, ast.SetComp)
 SHORT = {"DISTCKPT_SIM_SCHEDULES": "400", "DISTCKPT_JOURNAL_SCHEDULES": "300"}
 PATIENCE_S = 1200
 SHOWN_CHARACTERS = 90
@@ -86,6 +90,25 @@ def changes(function: ast.AST) -> Iterator[tuple[ast.AST, str, ast.AST]]:
         elif isinstance(node, ast.Return) and isinstance(node.value, ast.Compare | ast.BoolOp | ast.UnaryOp):
             for value in (True, False):
                 yield node.value, f"`return {value}` for `{shown(node.value)}`", ast.Constant(value=value)
+        else:
+            yield from choices(node)
+
+
+def choices(node: ast.AST) -> Iterator[tuple[ast.AST, str, ast.AST]]:
+    """As `changes`, where `node` says what of something is taken."""
+    if isinstance(node, ast.comprehension):
+        for test in node.ifs:
+            for value, word in ((True, "always"), (False, "never")):
+                yield test, f"{word} `... for ... if {shown(test)}`", ast.Constant(value=value)
+    elif isinstance(node, ast.For) and all(map(is_objection, node.body)):
+        yield node.iter, f"never `for {shown(node.target)} in {shown(node.iter)}`", ast.Tuple([], ast.Load())
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and isinstance(node.right, SETS):
+        yield node, f"only `{shown(node.left)}` of `{shown(node)}`", node.left
+
+
+def is_objection(node: ast.stmt) -> bool:
+    """Whether it does nothing but say that something is wrong."""
+    return isinstance(node, ast.Raise) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Yield))
 
 
 def called(call: ast.Call) -> str:
@@ -110,12 +133,20 @@ def changed(tree: ast.Module, place: ast.AST, replacement: ast.AST) -> str:
     return ast.unparse(ast.fix_missing_locations(Replacing().visit(twin)))
 
 
-def killer(mutant: Mutant, overlay: Path) -> str:
-    """The first test that fails; empty: it survived."""
+def recorded() -> dict[str, str]:
+    """The test that noticed before, by the beginning of the mutant's row."""
+    rows = (line.rpartition(" | ") for line in TABLE.read_text().splitlines() if line.endswith(" |"))
+    return {head: f"tests/{test.removesuffix(' |')}" for head, _, test in rows if "::" in test}
+
+
+def killer(mutant: Mutant, overlay: Path, before: str | None) -> str:
+    """The first test that fails, where the one that noticed `before` is asked first; empty: it survived."""
     victim = overlay / "distckpt" / mutant.target.path
     honest = victim.read_text()
     victim.write_text(mutant.source)
     try:
+        if before is not None and first_failure([before], overlay) == before:
+            return before
         return first_failure(mutant.target.tests, overlay)
     finally:
         victim.write_text(honest)
@@ -140,8 +171,13 @@ def first_failure(tests: Sequence[str], overlay: Path) -> str:
 
 def row(mutant: Mutant, killed_by: str) -> str:
     verdict = killed_by.removeprefix("tests/") or f"survives: {mutant.excuse or '**nothing noticed**'}"
-    cells = (f"{mutant.target.path}: {mutant.function}", mutant.name, verdict)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+    return f"{head(mutant)} | {verdict} |\n"
+
+
+def head(mutant: Mutant) -> str:
+    """Its row, but for the verdict."""
+    cells = (f"{mutant.target.path}: {mutant.function}", mutant.name)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -150,17 +186,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("paths", nargs="*", help="only files whose path holds one of these")
     asked = parser.parse_args(arguments)
     targets = [each for each in TARGETS if not asked.paths or any(part in each.path for part in asked.paths)]
+    before = recorded()
     rows: list[str] = []
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory() as directory:
         overlay = Path(directory)
         shutil.copytree(ROOT / "distckpt", overlay / "distckpt", ignore=shutil.ignore_patterns("__pycache__"))
-        for tests in dict.fromkeys(target.tests for target in targets):
-            broken = first_failure(tests, overlay)
-            if broken:
-                parser.error(f"nothing can be told: without any change, {broken}")
+        broken = first_failure(list(dict.fromkeys(test for target in targets for test in target.tests)), overlay)
+        if broken:
+            parser.error(f"nothing can be told: without any change, {broken}")
         for mutant in (each for target in targets for each in mutants(target)):
-            killed_by = killer(mutant, overlay)
+            killed_by = killer(mutant, overlay, before.get(head(mutant)))
             rows.append(row(mutant, killed_by))
             survivors += [] if killed_by else [mutant]
             sys.stdout.write(rows[-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from equivalent import EQUIVALENT
-from mutants import ROOT, changed, changes, find, first_failure, mutants
+from mutants import ROOT, changed, changes, find, first_failure, head, mutants, recorded
 from targets import TARGETS
 
 SOURCE = """
@@ -20,6 +20,12 @@ class File:
 
 def unrelated():
     os.fsync(1)
+"""
+CHOOSING = """
+def kept(files, held):
+    for file in broken(files):
+        raise ValueError(file)
+    return {file for file in files if file.new} | set(held)
 """
 HERE = """
 import distckpt
@@ -46,6 +52,27 @@ def test_each_mutant_has_one_change_and_keeps_the_rest() -> None:
         "`return False` for `self.size == 3`": honest.replace("self.size == 3", "False"),
     }
     assert ast.unparse(tree) == honest
+
+
+def test_what_is_chosen_is_changed_too() -> None:
+    tree = ast.parse(CHOOSING)
+    honest = ast.unparse(tree)
+    made = {name: changed(tree, place, by) for place, name, by in changes(find(tree, "kept"))}
+    assert made == {
+        "never `for file in broken(files)`": honest.replace("broken(files)", "()"),
+        "always `... for ... if file.new`": honest.replace("file.new", "True"),
+        "never `... for ... if file.new`": honest.replace("file.new", "False"),
+        "only `{file for file in files if file.new}` of `{file for file in files if file.new} | set(held)`": (
+            honest.replace(" | set(held)", "")
+        ),
+    }
+
+
+def test_the_table_says_which_test_is_to_be_asked_first() -> None:
+    known = recorded()
+    first = [known[head(each)] for target in TARGETS for each in mutants(target) if head(each) in known]
+    assert first
+    assert all((ROOT / test.partition("::")[0]).exists() for test in first)
 
 
 def test_a_function_that_is_gone_is_named() -> None:
