@@ -131,3 +131,7 @@ def test_more_cut_axes_than_can_be_checked_are_refused_not_waited_for() -> None:
     corner = tuple(Extent(0, 1) for _ in shape)
     with pytest.raises(ValueError, match=r"^x: it is cut along 20 axes"):
         check_coverage(apart([entry("x", shape, corner), entry("x", shape, corner)]))
+
+
+def test_an_empty_tensor_shares_no_byte_wherever_it_stands() -> None:
+    assert list(find_defects([[entry("x", (4,)), entry("nothing", (0,), offset=8)]])) == []

@@ -78,7 +78,9 @@ TARGETS = (
     Target("bundle/verify.py", ("read_index", "_look_at_files", "_File.faults", "_File._check_elements"), BUNDLE),
     Target("bundle/loader.py", methods("Loader", "verify", "take", "_kept_of"), LOADER),
     Target(
-        "bundle/coverage.py", ("check_coverage", "_shared_bytes", "_incomplete", "_uncovered", "_differences"), BUNDLE
+        "bundle/coverage.py",
+        ("check_coverage", "_shared_bytes", "_incomplete", "_uncovered", "_differences"),
+        (*files("bundle", "coverage"), *BUNDLE),
     ),
     Target("bundle/strings.py", ("_checksum_strings", "_checksum_variants", "_extend_by_stored"), BUNDLE),
     Target("bundle/table_reader.py", ("_block",), BUNDLE),

@@ -12,8 +12,10 @@ import pytest
 from distckpt.bundle.payload import Payload
 from distckpt.catalog import Catalog
 from distckpt.errors import ReplicasDiffer, WriteFailed
+from distckpt.model import Piece, Share
 from distckpt.protocol.cross_check import PORTIONS
 from distckpt.runtime import agent
+from distckpt.runtime.cross_check import CrossChecker
 from distckpt.storage.interface import StagedFile
 
 
@@ -63,6 +65,24 @@ def test_equal_workers_are_never_told_that_they_differ(job: Any, model: Any, cap
 def test_one_worker_alone_has_nothing_to_compare_with(job: Any, model: Any) -> None:
     (worker,) = job.start(1, cross_check="refuse")
     assert worker.save(1, model).outcome.result().checkpoint.step == 1
+
+
+class Held:
+    """A snapshot of two tensors; the checksum of the first is not that of its bytes."""
+
+    def payloads(self, pieces: Sequence[Piece], *, own: bool) -> list[Payload]:
+        assert not own
+        data = np.arange(8, dtype=np.uint8)
+        checksums = {"words": 7, "numbers": None}
+        return [Payload(each.tensor, 1, (2,), data, crc32c=checksums[each.tensor]) for each in pieces]
+
+
+def test_strings_whose_checksum_is_not_that_of_their_bytes_are_not_compared() -> None:
+    pieces = (Piece("words", 8), Piece("numbers", 8))
+    held: Any = Held()
+    check = CrossChecker("refuse", 0, 1, 1).check(held, [Share(0, ()), Share(1, pieces)], 2, 1)
+    assert check is not None
+    assert [each.tensor for each in check.sums] == ["numbers"]
 
 
 def test_a_share_that_lacks_a_tensor_is_refused_before_the_commit_and_the_tensor_is_named(
