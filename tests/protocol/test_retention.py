@@ -96,6 +96,11 @@ def test_what_others_name_neither_goes_nor_counts() -> None:
     assert kept(policy, mixed) == ["best-2", "best-ckpt-4", "ckpt-5"]
 
 
+def test_what_is_spared_takes_no_place_of_those_that_the_policy_is_for() -> None:
+    mixed = [Checkpoint(name, 0, 0.0, 1) for name in ("ckpt-1", "ckpt-2", "best-3")]
+    assert kept(Sparing(KeepLatest(2), frozenset({"best-"}), frozenset()), mixed) == ["ckpt-1", "ckpt-2", "best-3"]
+
+
 def test_a_leased_checkpoint_is_kept_whatever_the_policy_says() -> None:
     assert kept(KeepLatest(1), FIVE, "c1") == ["c1", "c4"]
 
