@@ -61,7 +61,11 @@ TARGETS = (
     Target(
         "commit/committer.py",
         methods("Committer", "commit", "_check_shards", "_append", "_retain", "_clean_up", "quarantine", "_heal"),
-        (*files("commit", "manifest", "states", "preservation"), *files("runtime", "cross_check"), *COMMIT),
+        (
+            *files("commit", "manifest", "states", "preservation", "announcement"),
+            *files("runtime", "cross_check"),
+            *COMMIT,
+        ),
     ),
     Target("commit/states.py", ("check_staged",), files("commit", "states")),
     Target("commit/publication.py", ("publish", "heal", "unpublish", "remove", "removal_is_safe", "hide"), COMMIT),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distckpt.bundle.payload import Payload
 from distckpt.bundle.reader import BundleReader
 from distckpt.bundle.verify import verify
 from distckpt.commit.manifest import decode_manifest, manifest_file
@@ -17,6 +18,7 @@ from distckpt.errors import StorageFull, StorageNoSpace
 from distckpt.journal.log import Journal
 from distckpt.protocol.retention import KeepLatest
 from distckpt.runtime import unchanged
+from distckpt.storage.memory import MemoryStorage
 from distckpt.storage.posix import PosixStorage
 
 
@@ -293,3 +295,12 @@ def test_a_new_start_of_the_job_writes_everything_once(job: Any, new_job: Any) -
     again = Tuning(new_job(job.directory), keep=2)
     assert again.steps(4, 6) == pytest.approx([1.0, 1.0, 0.1])
     assert again.check() == ["ckpt-5", "ckpt-6"]
+
+
+def test_what_is_little_stays_in_the_file_of_the_rest() -> None:
+    known = unchanged.Unchanged(MemoryStorage(), 1, 1)
+    little = Payload("bias", 1, (2,), np.zeros(8, np.uint8))
+    for checkpoint in ("ckpt-1", "ckpt-2"):
+        parts = known.sort([little], checkpoint, "share-frozen")
+        assert (parts.linked, parts.apart, parts.rest) == (None, [], [little])
+        known.keep(checkpoint, parts, None)
