@@ -21,7 +21,7 @@ from typing import Any
 from distckpt.text import columns
 
 HERE = Path(__file__).parent
-CASES = (("layers", 2), ("embedding", 2), ("small", 2), ("frozen", 2), ("layers", 4))
+CASES = (("layers", 2), ("embedding", 2), ("small", 2), ("frozen", 2), ("spare", 1), ("layers", 4))
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs, where Linux has one
 RUN_DEADLINE_S = 900
 

@@ -32,8 +32,8 @@ CURVE_SAVES = 8
 
 
 def variables_of(model: str, mib: int) -> list[Any]:
-    """300 variables of 1 to 8 units ("layers", and "frozen", where the first 30 are trained), one that is 9/10 of the
-    model and 30 small ones ("embedding"), or 10,000 of 16 numbers each ("small").
+    """300 variables of 1 to 8 units ("layers"; "spare": TensorFlow has one thread; "frozen": only the first 30 are
+    trained), one that is 9/10 of the model and 30 small ones ("embedding"), or 10,000 of 16 numbers each ("small").
     """
     if model == "small":
         return [tf.Variable(tf.random.normal([16])) for _ in range(10_000)]
@@ -44,6 +44,10 @@ def variables_of(model: str, mib: int) -> list[Any]:
 
 class Bench:
     def __init__(self, told: dict[str, Any]) -> None:
+        self.spare = told["model"] == "spare"
+        if self.spare:  # one worker of them leaves a second core to the writing, as a training on accelerators does
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
         resolver = self.strategy.cluster_resolver
         self.worker = resolver.task_id
@@ -69,12 +73,10 @@ class Bench:
         """All workers have come: what is measured next begins together."""
         float(self.all_here())
 
-    def timed(
-        self, act: Callable[[], Any], finish: Callable[[], Any], prepare: Callable[[], Any] = lambda: None
-    ) -> tuple[float, float]:
+    def timed(self, act: Callable[[], Any], finish: Callable[[], Any]) -> tuple[float, float]:
         """(seconds that the training thread was held, seconds to the end)."""
         self.step()
-        prepare()
+        self.have_memory()
         self.meet()
         begun = time.perf_counter()
         made = act()
@@ -85,7 +87,7 @@ class Bench:
         return held, ended
 
     def have_memory(self) -> None:
-        """The machine has as much free memory at hand as all workers restore.
+        """The machine has as much free memory at hand as all workers save or restore.
 
         A hypervisor may take back what a virtual machine has not used for seconds, and giving it again takes ten times
         as long as reading a file into it: whichever way comes first would pay for all.
@@ -103,7 +105,7 @@ class Bench:
         report = ours.last_save
         for _ in range(max(3, self.rounds // 4)):
             for way, act in self.ways_to_restore(ours, stock):
-                times.setdefault(way, []).append(self.timed(act, self.meet, self.have_memory))
+                times.setdefault(way, []).append(self.timed(act, self.meet))
         beside = self.beside(report.name)
         found = {
             "ways": {way: _summary(seen) for way, seen in times.items()},
@@ -123,7 +125,7 @@ class Bench:
             max_to_keep=1,
             strategy=self.strategy,
             async_save=True,
-            options=distckpt.Options(link_unchanged=self.frozen),
+            options=distckpt.Options(link_unchanged=self.frozen, writer_threads=1 if self.spare else 2),
         )
         name = "stock" if self.worker == 0 else f"stock-temporary-{self.worker}"
         stock = tf.train.CheckpointManager(self.checkpoint, str(self.directory / name), max_to_keep=1)

@@ -19,8 +19,9 @@ from distckpt.model import Entry
 from distckpt.storage.interface import StagedFile
 
 RUN_BYTES = 1 << 20
-"""So much is checksummed, and then written from a core's own cache: with 4 MiB it would be read from memory twice. All
-runs begin at a multiple of it: a file system takes pages in large groups only where they are written whole."""
+"""So much is copied into a core's own cache, and checksummed and written from there: each byte comes from memory once,
+at the speed of a copy, which a checksum does not reach. All runs begin at a multiple of it: a file system takes pages
+in large groups only where they are written whole."""
 
 
 def write_share(payloads: Sequence[Payload], file: StagedFile, *, threads: int) -> tuple[tuple[Entry, ...], int]:
@@ -33,18 +34,21 @@ def write_share(payloads: Sequence[Payload], file: StagedFile, *, threads: int) 
         _check(payload)
     offsets = list(itertools.accumulate((payload.data.size for payload in payloads), initial=0))
     checksums = Checksums(len(payloads))
-    own = threading.local()  # to each thread, memory for what is put together: fresh memory costs more than the copy
+    own = threading.local()  # to each thread, its memory: fresh memory costs more than the copy
 
     def write(run: Run) -> None:
-        portions = [payloads[p.item].data[p.start : p.start + p.length] for p in run.portions]
-        for portion, data in zip(run.portions, portions, strict=True):
-            checksums.add(portion, crc32c(data))
-        file.write_at(run.offset, portions[0] if len(portions) == 1 else together(portions, run.length))
+        data = together(run)
+        start = 0
+        for portion in run.portions:
+            checksums.add(portion, crc32c(data[start : start + portion.length]))
+            start += portion.length
+        file.write_at(run.offset, data)
 
-    def together(portions: list[NDArray[np.uint8]], length: int) -> NDArray[np.uint8]:
+    def together(run: Run) -> NDArray[np.uint8]:
         if not hasattr(own, "memory"):
             own.memory = np.empty(RUN_BYTES, np.uint8)
-        return np.concatenate(portions, out=own.memory[:length])
+        portions = [payloads[p.item].data[p.start : p.start + p.length] for p in run.portions]
+        return np.concatenate(portions, out=own.memory[: run.length])
 
     for_each(write, even_runs((payload.data.size for payload in payloads), RUN_BYTES), threads)
     entries = tuple(_entry(payload, offsets[i], checksums.of(i)) for i, payload in enumerate(payloads))
