@@ -1,15 +1,13 @@
 """CRC32C (Castagnoli), as TensorFlow uses it: plain in memory, masked on disk.
 
-The heavy work is google_crc32c's, which releases the GIL and takes bytes and C-contiguous arrays of uint8, but no
-memoryview.
+The heavy work is the crc32c package's, which takes bytes and C-contiguous arrays, and releases the GIL from 32 KiB on.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import cast
 
-import google_crc32c
+import crc32c as package
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +19,7 @@ _UINT32 = 0xFFFFFFFF
 
 def crc32c(data: bytes | NDArray[np.uint8], crc: int = 0) -> int:
     """The checksum of what `crc` was the checksum of, followed by `data`."""
-    return cast("int", google_crc32c.extend(crc, data))
+    return package.crc32c(data if isinstance(data, bytes) else data.data, crc)
 
 
 def mask(crc: int) -> int:

@@ -45,6 +45,11 @@ def body_of(data: bytes) -> Any:
     return json.loads(data)["body"]
 
 
+def is_same(one: JournalState, other: JournalState) -> bool:
+    """By what is written of them: a metric that is no number is not equal to itself."""
+    return codec.encode_snapshot(one) == codec.encode_snapshot(other)
+
+
 @bounded
 @given(data=st.data())
 def test_a_journal_with_forged_records_is_read_or_refused(forged: Forged, data: st.DataObject) -> None:
@@ -59,8 +64,8 @@ def test_a_journal_with_forged_records_is_read_or_refused(forged: Forged, data: 
         state = load(storage).state
     except CorruptJournal:
         return
-    assert codec.decode_snapshot(codec.encode_snapshot(state), "s") == state
-    assert Follower(storage).look() == state
+    assert is_same(codec.decode_snapshot(codec.encode_snapshot(state), "s"), state)
+    assert is_same(Follower(storage).look(), state)
 
 
 @bounded
@@ -73,7 +78,7 @@ def test_a_forged_snapshot_is_read_or_refused(forged: Forged, data: st.DataObjec
         state = load(storage).state
     except CorruptJournal:
         return
-    assert codec.decode_snapshot(codec.encode_snapshot(state), "s") == state
+    assert is_same(codec.decode_snapshot(codec.encode_snapshot(state), "s"), state)
 
 
 @bounded
