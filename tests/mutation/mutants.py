@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ LEFT_OUT = SYNCS | CHECKS
 SETS = (ast.Call, ast.Set, ast.SetComp)
 SHORT = {"DISTCKPT_SIM_SCHEDULES": "400", "DISTCKPT_JOURNAL_SCHEDULES": "300"}
 PATIENCE_S = 1200
+AT_A_TIME = 2
 SHOWN_CHARACTERS = 90
 HEAD = """# Mutants
 
@@ -139,17 +141,15 @@ def recorded() -> dict[str, str]:
     return {head: f"tests/{test.removesuffix(' |')}" for head, _, test in rows if "::" in test}
 
 
-def killer(mutant: Mutant, overlay: Path, before: str | None) -> str:
+def killer(mutant: Mutant, honest: Path, before: str | None) -> str:
     """The first test that fails, where the one that noticed `before` is asked first; empty: it survived."""
-    victim = overlay / "distckpt" / mutant.target.path
-    honest = victim.read_text()
-    victim.write_text(mutant.source)
-    try:
+    with tempfile.TemporaryDirectory() as directory:
+        overlay = Path(directory)
+        shutil.copytree(honest / "distckpt", overlay / "distckpt")
+        (overlay / "distckpt" / mutant.target.path).write_text(mutant.source)
         if before is not None and first_failure([before], overlay) == before:
             return before
         return first_failure(mutant.target.tests, overlay)
-    finally:
-        victim.write_text(honest)
 
 
 def first_failure(tests: Sequence[str], overlay: Path) -> str:
@@ -192,15 +192,18 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as directory:
         overlay = Path(directory)
         shutil.copytree(ROOT / "distckpt", overlay / "distckpt", ignore=shutil.ignore_patterns("__pycache__"))
-        broken = first_failure(list(dict.fromkeys(test for target in targets for test in target.tests)), overlay)
+        tests = dict.fromkeys(test for target in targets for test in target.tests)
+        broken = first_failure([f"--numprocesses={AT_A_TIME}", "--dist=worksteal", *tests], overlay)
         if broken:
             parser.error(f"nothing can be told: without any change, {broken}")
-        for mutant in (each for target in targets for each in mutants(target)):
-            killed_by = killer(mutant, overlay, before.get(head(mutant)))
-            rows.append(row(mutant, killed_by))
-            survivors += [] if killed_by else [mutant]
-            sys.stdout.write(rows[-1])
-            sys.stdout.flush()
+        made = [each for target in targets for each in mutants(target)]
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            asking = pool.map(lambda each: killer(each, overlay, before.get(head(each))), made)
+            for mutant, killed_by in zip(made, asking, strict=True):
+                rows.append(row(mutant, killed_by))
+                survivors += [] if killed_by else [mutant]
+                sys.stdout.write(rows[-1])
+                sys.stdout.flush()
     summary = f"\n{len(rows)} mutants: {len(rows) - len(survivors)} noticed, {len(survivors)} not.\n"
     sys.stdout.write(summary)
     if asked.table and not asked.paths:

@@ -50,6 +50,7 @@ TARGETS = (
         methods("PosixStorage", "put_if_absent", "put", "publish", "is_published", "_temporary", "_remove"),
         STORAGE,
     ),
+    Target("storage/memory.py", methods("MemoryStorage", "under_own_names"), files("storage", "conformance")),
     Target("storage/posix_staged.py", methods("PosixStagedFile", "seal", "_is_there"), STORAGE),
     Target("storage/link.py", ("link_if_absent", "_settle", "_is_file"), STORAGE),
     Target("journal/log.py", methods("Journal", "begin", "settle", "check_fence", "_place", "_raise_fenced"), JOURNAL),
@@ -92,8 +93,8 @@ TARGETS = (
     Target("catalog.py", ("Catalog._size_faults",), (*files("cli", "catalog"), "tests/cli")),
     Target(
         "commit/verification.py",
-        ("read_manifest", "verify_states"),
-        (*files("commit", "states", "manifest"), *files("cli", "catalog"), "tests/cli"),
+        ("under_own_names", "read_manifest", "verify_states"),
+        (*files("commit", "states", "manifest", "zombies"), *files("cli", "catalog"), "tests/cli"),
     ),
     Target("protocol/admission.py", ("refusal", "_other_job", "_other_size"), PROTOCOL),
     Target("protocol/agent.py", methods("Agent", "_hear"), PROTOCOL),
