@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from distckpt.bundle.statefile import parse_state
-from distckpt.errors import DistckptError
+from distckpt.commit.verification import under_own_names
+from distckpt.errors import DistckptError, ObjectMissing
 from distckpt.journal.log import Journal
 from distckpt.storage.memory import MemoryStorage
 
@@ -89,6 +90,61 @@ def test_what_a_zombie_harmed_is_healed_by_the_next_start_alone(
         new_chief(storage)
         found = values_in(storage)
         assert (found[1], found[2]) == (10.0, 20.0)
+
+
+def two_that_lost_their_indexes(new_chief: Any) -> tuple[MemoryStorage, str, str]:
+    """Two checkpoints whose visible indexes a zombie took away; their manifests' sha256."""
+    storage = MemoryStorage()
+    chief = new_chief(storage)
+    for step in (1, 2):
+        chief.commit(step, float(step))
+    for step in (1, 2):  # not before: each commit heals
+        storage.delete(f"ckpt-{step}.index")
+    first, second = (each.manifest_sha256 for each in chief.journal.state.live)
+    return storage, first, second
+
+
+def test_what_is_restored_is_read_under_its_own_names_and_nothing_else_is(new_chief: Any) -> None:
+    storage, first, second = two_that_lost_their_indexes(new_chief)
+    reading = under_own_names(storage, "ckpt-1", first)
+    assert reading.read("ckpt-1.index")
+    for other in (reading, under_own_names(storage, "ckpt-2", first)):
+        with pytest.raises(ObjectMissing):
+            other.read("ckpt-2.index")
+    assert under_own_names(storage, "ckpt-2", second).read("ckpt-2.index")
+
+
+def test_only_who_is_to_heal_what_is_restored_does(new_chief: Any) -> None:
+    storage, first, _ = two_that_lost_their_indexes(new_chief)
+    under_own_names(storage, "ckpt-1", first)
+    assert "ckpt-1.index" not in storage.keys("")
+    under_own_names(storage, "ckpt-1", first, healing=True)
+    assert "ckpt-1.index" in storage.keys("")
+    assert "ckpt-2.index" not in storage.keys(""), "it is not what is restored"
+
+
+def test_without_their_own_names_files_are_read_under_their_visible_ones(new_chief: Any) -> None:
+    """A copy of the directory without its hidden folder."""
+    storage = MemoryStorage()
+    chief = new_chief(storage)
+    chief.commit(1, 1.0)
+    (checkpoint,) = chief.journal.state.live
+    for file in checkpoint.files:
+        storage.discard(file.handle)
+    reading = under_own_names(storage, "ckpt-1", checkpoint.manifest_sha256, healing=True)
+    assert reading.read("ckpt-1.index") == storage.read("ckpt-1.index")
+
+
+def test_an_adopted_one_is_read_under_the_only_names_that_it_has(new_chief: Any) -> None:
+    storage, copy = MemoryStorage(), MemoryStorage()
+    new_chief(storage).commit(1, 1.0)
+    for key in storage.keys(""):
+        if not key.startswith(".distckpt"):
+            copy.put(key, storage.read(key))
+    (checkpoint,) = new_chief(copy).journal.state.live
+    assert checkpoint.adopted
+    reading = under_own_names(copy, "ckpt-1", checkpoint.manifest_sha256, healing=True)
+    assert reading.read("ckpt-1.index") == storage.read("ckpt-1.index")
 
 
 def all_published(storage: MemoryStorage) -> bool:
