@@ -141,3 +141,16 @@ def test_an_adopted_one_whose_removal_was_postponed_is_let_go_where_tensorflow_m
     new_chief(storage, keep=1).commit(3, 3.0)
     assert storage.keys(POSTPONED) == []
     assert "ckpt-1.index" in storage.keys("")
+
+
+def test_ours_whose_removal_was_postponed_is_removed_by_the_next_start(new_chief: Any) -> None:
+    storage = MemoryStorage()
+    chief = new_chief(storage, keep=1)
+    chief.commit(1, 1.0)
+    looks = iter([()])
+    chief.committer.leased = lambda _: next(looks, ("ckpt-1",))  # a reader comes while it is retired
+    assert chief.commit(2, 2.0) == ("ckpt-1",)
+    assert "ckpt-1.index" in storage.keys("")
+    new_chief(storage)
+    assert [key for key in storage.keys("") if key.startswith("ckpt-1")] == []
+    assert storage.keys(POSTPONED) == []
