@@ -79,6 +79,22 @@ def test_each_byte_is_read_once(storage: PosixStorage, checkpoint: str, counted:
     assert taken["big"].shape == BIG.shape
 
 
+def test_what_others_have_verified_is_taken_from_them_and_only_what_can_be_kept_is_sent(
+    storage: PosixStorage, checkpoint: str, counted: Callable[[], int]
+) -> None:
+    mine, theirs = Loader(storage, checkpoint, threads=2), Loader(storage, checkpoint, threads=2)
+    assert [mine.verify(0, 2), theirs.verify(1, 2)] == [[], []]
+    source, target = theirs.parts(2)[1], mine.parts(2)[1]
+    assert sum(part.size_bytes for part in mine.parts(2)) == BIG.nbytes + SMALL.nbytes, "the strings are not among them"
+    data = np.empty(source.size_bytes, np.uint8)
+    source.read(0, data)
+    target.write(0, data)
+    mine.keep_all(2)
+    counted()
+    assert [payload.data.tobytes() for payload in mine.take(["big", "small"])] == [BIG.tobytes(), SMALL.tobytes()]
+    assert counted() == 0
+
+
 def test_a_checkpoint_is_held_once(
     storage: PosixStorage, write_bundle: WriteBundle, payload_of: PayloadOf, request: pytest.FixtureRequest
 ) -> None:
