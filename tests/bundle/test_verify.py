@@ -88,6 +88,20 @@ def test_a_file_cut_short_anywhere_is_a_fault_of_that_file(storage: PosixStorage
 
 
 @pytest.mark.usefixtures("checkpoint")
+def test_what_is_beyond_a_files_end_is_counted_and_what_is_within_is_still_checked(
+    storage: PosixStorage, tmp_path: Path
+) -> None:
+    path = tmp_path / SECOND
+    path.write_bytes(path.read_bytes()[:-1])
+    flip(path, 0)
+    size = path.stat().st_size
+    assert verify(storage, "c") == [
+        Fault(SECOND, "", f"it is cut short: 1 tensors reach beyond its {size} bytes"),
+        Fault(SECOND, "bias", "the checksum does not match"),
+    ]
+
+
+@pytest.mark.usefixtures("checkpoint")
 def test_bytes_after_the_last_tensor_are_allowed(storage: PosixStorage, tmp_path: Path) -> None:
     with (tmp_path / FIRST).open("ab") as file:
         file.write(b"padding")
