@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,23 @@ from typing import Any
 import pytest
 
 from distckpt.catalog import Catalog
+from distckpt.commit.succession import Succession
 from distckpt.errors import ConfigurationError
+from distckpt.journal.leases import nobody
+from distckpt.journal.log import Journal
+from distckpt.journal.process import this_process
 from distckpt.model import Place
 from distckpt.options import Options
 from distckpt.protocol.deadlines import Deadlines
+from distckpt.protocol.effects import TakeOver
+from distckpt.protocol.events import JournalSeen, TakeOverEnded
 from distckpt.protocol.messages import CoordinatorEnvelope, Salvage
+from distckpt.protocol.retention import NO_PRESERVATION, KeepLatest
 from distckpt.runtime.in_hand import VARIABLE, in_hand
 from distckpt.runtime.salvage import Keeper, KeptSnapshot
+from distckpt.runtime.successor import Successor
+from distckpt.runtime.ticket import SaveRequest, SaveTicket, Ticket
+from distckpt.storage.memory import MemoryStorage
 
 
 @dataclass
@@ -178,3 +189,25 @@ def test_a_save_of_the_training_waits_for_a_salvage_that_has_begun(job: Any, mod
     for ticket in [worker.save(2, model) for worker in workers]:
         assert ticket.outcome.result().checkpoint.name == "ckpt-2"
     close_all(job)
+
+
+def test_where_another_generation_was_first_a_survivor_has_done_nothing_and_it_is_no_failure(
+    state_of: Callable[[float], Any],
+) -> None:
+    storage = MemoryStorage()
+    for _ in range(2):
+        Journal.open(storage).begin(job="job", process=this_process(), world=("a:1",), timestamp=0.0)
+
+    class Everything(Released):
+        def everything(self) -> Any:
+            return state_of(1.0).payloads()
+
+    snapshot: Any = Everything()
+    ticket = SaveTicket(SaveRequest(3, "ckpt-3", (), "", 0, {}), Ticket(5, "save", 1.0), snapshot)
+    succession = Succession(storage, "job", 1, "/job", KeepLatest(None), NO_PRESERVATION, nobody, lambda: 0.0)
+    successor = Successor(succession, 1, 2, 1)
+    told: list[JournalSeen | TakeOverEnded] = []
+    successor.perform(TakeOver(5, 1, ()), ticket, told.append)
+    successor.close(60.0)
+    assert told == [TakeOverEnded(5)]
+    assert storage.staged() == []
