@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from typing import Any
@@ -28,6 +29,7 @@ from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.client import AgentClient, open_channel
 from distckpt.rpc.credentials import Credentials, Insecure
 from distckpt.rpc.v1 import coordination_pb2 as pb
+from distckpt.rpc.watchers import End
 
 DEADLINE_S = 60.0
 PINGS = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
@@ -189,6 +191,39 @@ def test_a_second_stream_of_an_incarnation_replaces_the_first(serve: Any, stub: 
     assert next(second).WhichOneof("message") == "alive"
     second.cancel()
     server.disconnects.wait_for((1, "first"))
+
+
+def test_only_the_servers_own_end_of_a_stream_is_no_cancellation() -> None:
+    """Whoever else cancels a task is not to find that it has ended well."""
+
+    class Call:
+        def __init__(self) -> None:
+            self.began = asyncio.Event()
+
+        def auth_context(self) -> dict[str, list[bytes]]:
+            return {}
+
+        def time_remaining(self) -> None:
+            return None
+
+        async def send_initial_metadata(self, _metadata: object) -> None:
+            self.began.set()
+
+    async def is_cancelled_by(end: str) -> bool:
+        serving, call = servicer.Servicer(lambda _: None, lambda _worker, _incarnation: None), Call()
+        request = pb.WatchRequest(sender=values.sender_to(Sender("job", 7, 1, "me")))
+        watching = asyncio.create_task(serving.Watch(request, call))  # type: ignore[arg-type]  # all that is used of it
+        await call.began.wait()
+        if end == "cancelled":
+            watching.cancel()
+        else:
+            (watcher,) = serving._watchers
+            watcher.finish(End.REPLACED)
+        await asyncio.wait([watching])
+        return watching.cancelled()
+
+    assert asyncio.run(is_cancelled_by("cancelled"))
+    assert not asyncio.run(is_cancelled_by("replaced"))
 
 
 def test_a_reader_that_does_not_read_is_cut_off_while_others_live(serve: Any, stub: Any, connect: Any) -> None:
