@@ -12,11 +12,6 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("bundle/table_reader.py", "_block", "never `if end + TRAILER_BYTES > len(data) - FOOTER_BYTES`"): (
         "a block that is cut short does not have its checksum either; this check has the better words"
     ),
-    (
-        "bundle/verify.py",
-        "_File.faults",
-        "never `if self._kept is not None and self._rooms[item] is not None`",
-    ): "no check: it hands a tensor whose checksum is right on to whoever asked for it",
     ("storage/keys.py", "_check_name", "never `if not name or name.startswith('/')`"): (
         "an empty or absolute name has an empty component, which is refused as well; this check has the better words"
     ),
