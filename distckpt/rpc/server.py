@@ -30,9 +30,8 @@ from distckpt.rpc.watchers import Incarnation
 _CALLS_MAX = 16_384
 _CALLS_PER_WORKER_MAX = 8  # its stream, the one that replaces it, and what it says and repeats meanwhile
 _HANDSHAKE_MS = 10_000
-_TLS_RECORD_BYTES = (
-    4_096  # each connection has a buffer for what is sent: 12 KiB less than by default, for 1,000 workers
-)
+# Each connection has a buffer for what is sent: 12 KiB less than by default, for 1,000 workers.
+_TLS_RECORD_BYTES = 4_096
 _STOP_S = 5.0
 
 _SERVER_OPTIONS = (
@@ -103,8 +102,9 @@ class CoordinatorServer:
         message = self._wire.encode(envelope)
         self._said.append(((envelope.receiver.worker, envelope.receiver.incarnation), message))
         if not self._will_deliver:
-            self._will_deliver = True
-            self._call(self._deliver)
+            self._will_deliver = True  # before the loop, which sets it back, may hear of it
+            if not self._call(self._deliver):
+                self._will_deliver = False
 
     def stop(self, grace_s: float) -> None:
         """Sends what waits for up to `grace_s`, then ends. Returns within `grace_s` and 5 s; may be called twice."""
@@ -122,11 +122,14 @@ class CoordinatorServer:
         while self._said:
             self._servicer.deliver(*self._said.popleft())
 
-    def _call(self, action: Callable[[], None]) -> None:
+    def _call(self, action: Callable[[], None]) -> bool:
+        """False where no loop will do it: it has not begun, or has ended, and so have the streams."""
         loop = self._loop
         if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: so have the streams
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(action)
+                return True
+        return False
 
     def _run(self) -> None:
         try:

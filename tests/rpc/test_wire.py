@@ -28,6 +28,7 @@ from distckpt.rpc import convert, outbox, servicer, transport, values
 from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.client import AgentClient, open_channel
 from distckpt.rpc.credentials import Credentials, Insecure
+from distckpt.rpc.server import CoordinatorServer
 from distckpt.rpc.v1 import coordination_pb2 as pb
 from distckpt.rpc.watchers import End
 
@@ -312,6 +313,23 @@ def test_what_is_said_to_many_at_once_wakes_the_server_once(serve: Any, connect:
     server.server.send(said[0])
     client.messages.wait(lambda items: len(items) == 101)
     assert len(woken) == 2
+
+
+def test_what_is_said_before_the_server_has_begun_keeps_nothing_back(
+    serve: Any, connect: Any, monkeypatch: Any
+) -> None:
+    start = CoordinatorServer.start
+
+    def late(server: CoordinatorServer, timeout_s: float) -> str:
+        server.send(CoordinatorEnvelope(Sender("job", 7, 1, "nobody"), Alive()))
+        return start(server, timeout_s)
+
+    monkeypatch.setattr(CoordinatorServer, "start", late)
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    server.server.send(CoordinatorEnvelope(client.sender, Alive()))
+    client.messages.wait_for(CoordinatorEnvelope(client.sender, Alive()))
 
 
 def test_pings_are_as_patient_as_the_protocol() -> None:
