@@ -15,6 +15,7 @@ from typing import Literal
 from distckpt.errors import StorageError
 from distckpt.storage.durable import explained, sync_folder, write_all
 from distckpt.storage.interface import Bytes
+from distckpt.storage.write_back import begin_write_back
 
 State = Literal["open", "sealed", "abandoned", "failed"]
 
@@ -39,6 +40,7 @@ class PosixStagedFile:
         try:
             with explained("write", self._handle):
                 write_all(fd, data, offset)
+                begin_write_back(fd, offset, len(data))
         except StorageError:
             self._leave_open("failed")
             raise
