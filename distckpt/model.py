@@ -217,7 +217,7 @@ class Checkpoint:
     step: int
     timestamp: float
     generation: int
-    files: tuple[FileRecord, ...] = ()
+    files: tuple[FileRecord, ...] = field(default=(), hash=False)  # thousands, in a large job
     manifest_sha256: str = ""
     metrics: Mapping[str, float] = field(default_factory=lambda: NO_METRICS, hash=False)
     preserved: bool = False

@@ -8,6 +8,7 @@ process is dead: nothing that it still tries (cleaning up, say) has an effect, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import numpy as np
@@ -73,6 +74,9 @@ class FaultyStorage:
 
     def delete(self, key: str) -> None:
         self.change("delete", key, lambda: self.inner.delete(key))
+
+    def together(self) -> AbstractContextManager[None]:
+        return self.inner.together()
 
     def stage(self, generation: int, name: str) -> StagedFile:
         handle = f"{generation}/{name}"

@@ -30,15 +30,13 @@ def publish(storage: Storage, checkpoint: Checkpoint) -> None:
 
     Raises StorageError; ObjectMissing where a file has neither its own name nor its visible one.
     """
-    index = checkpoint.files[-1]
+    *rest, index = checkpoint.files
     if has_own_name(storage, index.handle) and not storage.is_published(index.handle, index.name):
         storage.delete(index.name)
-    for file in checkpoint.files:
-        try:
-            storage.publish(file.handle, file.name)
-        except ObjectMissing:  # the directory was copied without its hidden folder
-            if storage.size(file.name) != file.size_bytes:
-                raise
+    with storage.together():
+        for file in rest:
+            _publish_file(storage, file)
+    _publish_file(storage, index)
 
 
 def heal(storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -71,18 +69,21 @@ def unpublish(storage: Storage, checkpoint: Checkpoint, others: Collection[str] 
     `others` are names that another checkpoint has now, be it with a link to the same file. One that plain TensorFlow
     wrote owns every name that it has, but for those.
     """
-    *rest, last = checkpoint.files
-    for file in (last, *rest):
-        if file.name not in others and (not file.handle or storage.is_published(file.handle, file.name)):
-            storage.delete(file.name)
+    *rest, index = checkpoint.files
+    _unpublish_file(storage, index, others)
+    with storage.together():
+        for file in rest:
+            _unpublish_file(storage, file, others)
 
 
 def remove(storage: Storage, checkpoint: Checkpoint, others: Collection[str] = ()) -> None:
     """Deletes a retired or replaced checkpoint: its visible names, see `unpublish`, then its own names."""
     unpublish(storage, checkpoint, others)
-    for file in checkpoint.files:
-        if file.handle:  # with the visible name: a chief of a sealed generation may have published it meanwhile
-            storage.discard(file.handle, "" if file.name in others else file.name)
+    *rest, index = checkpoint.files
+    with storage.together():
+        for file in rest:
+            _discard_file(storage, file, others)
+    _discard_file(storage, index, others)
 
 
 def is_removed(storage: Storage, checkpoint: Checkpoint) -> bool:
@@ -117,6 +118,24 @@ def has_own_name(storage: Storage, handle: str) -> bool:
     except ObjectMissing:
         return False
     return True
+
+
+def _publish_file(storage: Storage, file: FileRecord) -> None:
+    try:
+        storage.publish(file.handle, file.name)
+    except ObjectMissing:  # the directory was copied without its hidden folder
+        if storage.size(file.name) != file.size_bytes:
+            raise
+
+
+def _unpublish_file(storage: Storage, file: FileRecord, others: Collection[str]) -> None:
+    if file.name not in others and (not file.handle or storage.is_published(file.handle, file.name)):
+        storage.delete(file.name)
+
+
+def _discard_file(storage: Storage, file: FileRecord, others: Collection[str]) -> None:
+    if file.handle:  # with the visible name: a chief of a sealed generation may have published it meanwhile
+        storage.discard(file.handle, "" if file.name in others else file.name)
 
 
 def _has_size(storage: Storage, file: FileRecord) -> bool:

@@ -127,9 +127,10 @@ def _discard_sealed_generations(storage: Storage, state: JournalState) -> None:
     """Removes what earlier generations staged and never committed, and how their workers found each other."""
     kept = [*state.live, *(each.checkpoint for each in state.quarantined), *dict(postponed(storage)).values()]
     handles = {file.handle for checkpoint in kept for file in checkpoint.files}
-    for handle in storage.staged():
-        if int(handle.split("/", 1)[0]) < state.generation and handle not in handles:
-            storage.discard(handle)
+    with storage.together():
+        for handle in storage.staged():
+            if int(handle.split("/", 1)[0]) < state.generation and handle not in handles:
+                storage.discard(handle)
     for key in storage.keys(".distckpt/rendezvous") + storage.keys(".distckpt/probe"):
         if int(key.rsplit("/", 1)[1].split("-", 1)[0]) < state.generation:
             storage.delete(key)

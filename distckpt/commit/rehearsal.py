@@ -7,6 +7,7 @@ away, and writes no checkpoint.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,9 @@ class Rehearsal:
 
     def delete(self, key: str) -> None:
         self._changed[key] = None
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stage(self, generation: int, name: str) -> StagedFile:
         raise AssertionError(f"{generation}/{name}: nothing is staged in a rehearsal")

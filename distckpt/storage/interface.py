@@ -9,6 +9,7 @@ an error is durable. Errors are `StorageError` (`ObjectMissing`, `StorageNoSpace
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -76,6 +77,12 @@ class Storage(Readable, Protocol):
 
     def delete(self, key: str) -> None:
         """Removes `key`, durably; no error if it is absent. A folder left empty below `.distckpt/` goes too."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Inside, what this thread publishes, deletes and discards is durable only at the end, all of it: one fsync for
+        a folder, not one for each name. Of changes that need no order: after a power loss any of them may be lost.
+        What is put is durable at once. Not to be nested.
+        """
 
     def stage(self, generation: int, name: str) -> StagedFile:
         """A new staged file. `name` is unique within the generation (say which worker and round it is of)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
 
 import numpy as np
@@ -60,6 +61,9 @@ class MemoryStorage:
         with self._lock:
             self._objects.pop(check_key(key), None)
             self._files.pop(key, None)
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stage(self, generation: int, name: str) -> MemoryStagedFile:
         handle = check_handle(f"{generation}/{name}")

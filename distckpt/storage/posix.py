@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import local
 from typing import TypeVar
 from uuid import uuid4
 
@@ -48,6 +49,7 @@ class PosixStorage:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._root = Path(os.path.abspath(directory))  # noqa: PTH100 - Path.resolve would follow the user's links
         self._known: set[Path] = set()  # folders that this object made, or found and made durable
+        self._batches = _Batches()
 
     @classmethod
     def create(cls, directory: str | os.PathLike[str]) -> PosixStorage:
@@ -98,6 +100,17 @@ class PosixStorage:
     def delete(self, key: str) -> None:
         self._remove("delete", key, self._path(key))
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self._batches.current = folders = set[Path]()
+        try:
+            yield
+        finally:
+            self._batches.current = None
+            for folder in sorted(folders):
+                with explained("make names durable in", folder.name):
+                    _sync_names(folder)
+
     # ------------------------------------------------------------------------------------------------------- reading
 
     def read(self, key: str) -> bytes:
@@ -147,7 +160,7 @@ class PosixStorage:
         with explained("publish", key):
             if not self.is_published(handle, key):
                 self._link_over(source, target, handle, key)
-            _sync_names(target.parent)
+            self._sync_names_in_time(target.parent)
 
     def is_published(self, handle: str, key: str) -> bool:
         with explained("look at", key):
@@ -285,7 +298,7 @@ class PosixStorage:
         with explained(operation, key):
             with suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink(missing_ok=True)
-                _sync_names(path.parent)
+                self._sync_names_in_time(path.parent)
             hidden = self._root / HIDDEN
             for folder in path.parents:
                 if hidden not in folder.parents:
@@ -295,6 +308,12 @@ class PosixStorage:
                 except OSError:  # not empty, or gone already
                     return
                 self._known.discard(folder)
+
+    def _sync_names_in_time(self, folder: Path) -> None:
+        if self._batches.current is None:
+            _sync_names(folder)
+        else:
+            self._batches.current.add(folder)
 
     def _try_writing(self) -> None:
         """Writes and links once, then removes temporary files and staging folders that crashed writers left.
@@ -313,6 +332,12 @@ class PosixStorage:
         for folder in (self._root / STAGING).glob("*"):
             with suppress(OSError):
                 folder.rmdir()
+
+
+class _Batches(local):
+    """The folders whose names are to be made durable `together`; to each thread its own."""
+
+    current: set[Path] | None = None
 
 
 class _UnderOwnNames(PosixStorage):

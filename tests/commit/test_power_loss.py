@@ -137,7 +137,8 @@ NECESSARY = {
     "a journal record's name": "^put_if_absent._sync_names",
     "the state file": "^put._temporary$",
     "the state file's name": "^put._sync_names",
-    "a published name": "^publish",
+    "a published index": "^publish",
+    "the other published names": "^together",
     "a deleted name": "^delete",
 }
 """Each fsync that the storage makes, but for two: that of the probe file, whose content means nothing, and that of a

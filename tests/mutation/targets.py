@@ -47,7 +47,11 @@ TARGETS = (
     Target("storage/durable.py", ("sync_folder", "make_folders"), STORAGE),
     Target(
         "storage/posix.py",
-        methods("PosixStorage", "put_if_absent", "put", "publish", "is_published", "_temporary", "_remove"),
+        methods(
+            "PosixStorage",
+            *("put_if_absent", "put", "publish", "is_published", "together", "_sync_names_in_time"),
+            *("_temporary", "_remove"),
+        ),
         STORAGE,
     ),
     Target("storage/memory.py", methods("MemoryStorage", "under_own_names"), files("storage", "conformance")),
@@ -69,7 +73,14 @@ TARGETS = (
         ),
     ),
     Target("commit/states.py", ("check_staged",), files("commit", "states")),
-    Target("commit/publication.py", ("publish", "heal", "unpublish", "remove", "removal_is_safe", "hide"), COMMIT),
+    Target(
+        "commit/publication.py",
+        (
+            *("publish", "heal", "unpublish", "remove", "removal_is_safe", "hide"),
+            *("_publish_file", "_unpublish_file", "_discard_file"),
+        ),
+        COMMIT,
+    ),
     Target("commit/removal.py", ("remove_retired", "forget_unsafe"), (*files("commit", "leases"), *COMMIT)),
     Target(
         "commit/succession.py",

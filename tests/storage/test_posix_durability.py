@@ -137,6 +137,43 @@ def test_delete_is_durable(storage: PosixStorage, recorder: Recorder) -> None:
     assert recorder.calls == ["unlink top", "fsync ."]
 
 
+def test_what_is_changed_together_is_made_durable_once_at_the_end(storage: PosixStorage, recorder: Recorder) -> None:
+    storage.stage(1, "second").seal()
+    recorder.calls.clear()
+    with storage.together():
+        storage.publish("1/first", "a")
+        storage.publish("1/first", "b")
+        storage.delete("top")
+        storage.discard("1/second")
+        assert [call for call in recorder.calls if call.startswith("fsync")] == []
+    assert recorder.calls[-2:] == ["fsync .", "fsync staging/1"]
+    storage.delete("a")
+    assert recorder.calls[-2:] == ["unlink a", "fsync ."]
+
+
+def test_what_is_put_while_others_are_changed_together_is_durable_at_once(
+    storage: PosixStorage, recorder: Recorder
+) -> None:
+    with storage.together():
+        storage.put("a", b"x")
+        assert recorder.calls[-2:] == ["fsync .", f"unlink {ONE_NAME}"]
+
+
+def test_what_was_changed_before_an_error_is_made_durable_too(storage: PosixStorage, recorder: Recorder) -> None:
+    with pytest.raises(ObjectMissing), storage.together():  # noqa: PT012 - the second raises
+        storage.delete("top")
+        storage.publish("1/gone", "a")
+    assert recorder.calls[-1] == "fsync ."
+
+
+def test_an_fsync_at_the_end_of_what_is_changed_together_that_fails_is_told(
+    storage: PosixStorage, recorder: Recorder
+) -> None:
+    recorder.faults["fsync ."] = fails(errno.EIO)
+    with pytest.raises(StorageError, match="names durable"), storage.together():
+        storage.delete("top")
+
+
 # ----------------------------------------------------------------------------------------------------- what goes wrong
 
 

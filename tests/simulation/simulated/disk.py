@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Protocol
 
@@ -62,6 +63,9 @@ class Disk:
             self._changed(key)
         if self._trouble.after(operation, key):
             raise StorageError(f"simulated: {operation} {key} has an unclear outcome", key)
+
+    def together(self) -> AbstractContextManager[None]:
+        return self._shared.together()
 
     def stage(self, generation: int, name: str) -> StagedFile:
         self._trouble.before("stage", name)
