@@ -1,8 +1,8 @@
 """Writing what the page cache holds to the disk while more is being written, instead of all of it at the fsync.
 
-`sync_file_range(2)` with SYNC_FILE_RANGE_WRITE begins to write a range and does not wait. It promises nothing: what
-makes bytes durable is the fsync, which still reports every error (only the flags that wait take note of one that was
-reported). PostgreSQL does the same (pg_flush_data).
+`sync_file_range(2)` with SYNC_FILE_RANGE_WRITE begins to write a range and does not wait, but for room in the device's
+queue. It promises nothing: what makes bytes durable is the fsync, which still reports every error (only the flags that
+wait take note of one that was reported). PostgreSQL does the same (pg_flush_data).
 """
 
 from __future__ import annotations
