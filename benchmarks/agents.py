@@ -27,6 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,11 +42,11 @@ from distckpt.model import CHIEF, Shard
 from distckpt.options import Options
 from distckpt.protocol import effects, events
 from distckpt.protocol.agent import Agent
-from distckpt.protocol.messages import Committed, CoordinatorEnvelope, Join, Sender, Welcome
+from distckpt.protocol.messages import AgentEnvelope, Committed, CoordinatorEnvelope, Join, Sender, Welcome
 from distckpt.protocol.retention import KeepLatest
 from distckpt.protocol.staged import staged_name
 from distckpt.rpc import convert, values
-from distckpt.rpc.client import CLIENT_OPTIONS
+from distckpt.rpc.client import CLIENT_OPTIONS, STREAM_S
 from distckpt.rpc.rendezvous import Rendezvous, read_rendezvous
 from distckpt.rpc.transport import keepalive
 from distckpt.rpc.v1 import coordination_pb2 as pb
@@ -57,7 +58,6 @@ from distckpt.text import columns
 
 SHARE = np.zeros(64, np.uint8)
 DT_UINT8 = 4
-CALL_S = 60.0
 SAVE_DEADLINE_S = 120.0
 BACKOFF_S = 2.0
 TIMES = (
@@ -98,7 +98,7 @@ class LightAgent:
         self.joined_at = self.decided_at = self.written_at = self.committed_at = 0.0
         self.name = ""
         self.joined, self.ended = asyncio.Event(), asyncio.Event()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.unsent: asyncio.Queue[pb.AgentEnvelope] = asyncio.Queue()
 
     async def connect(self, rendezvous: Rendezvous) -> None:
         credentials = rendezvous.workers[self.me.worker]
@@ -107,18 +107,13 @@ class LightAgent:
         options = (*CLIENT_OPTIONS, *keepalive(silence_s), named)
         channel = grpc.aio.secure_channel(rendezvous.address, credentials.for_client(), options=options)
         self.stub = pb_grpc.CoordinationStub(channel)  # type: ignore[no-untyped-call] # generated
-        self.keep(self.watch())
+        self.task = asyncio.ensure_future(self.converse())
 
-    def keep(self, coroutine: Any) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def watch(self) -> None:
+    async def converse(self) -> None:
         self.handle(events.Started())
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):
-                call = self.stub.Watch(pb.WatchRequest(sender=values.sender_to(self.me)))
+                call = self.stub.Connect(self.requests(), timeout=STREAM_S)
                 await call.initial_metadata()
                 self.handle(events.ConnectionMade())
                 async for message in call:
@@ -126,6 +121,11 @@ class LightAgent:
             self.reconnected += 1
             self.handle(events.ConnectionLost())
             await asyncio.sleep(BACKOFF_S * random.random())  # noqa: S311 - spreads reconnects, no secret
+
+    async def requests(self) -> AsyncIterator[pb.AgentEnvelope]:
+        yield pb.AgentEnvelope(sender=values.sender_to(self.me))
+        while True:
+            yield await self.unsent.get()
 
     def hear(self, envelope: CoordinatorEnvelope) -> None:
         if isinstance(envelope.message, Welcome):
@@ -148,7 +148,7 @@ class LightAgent:
             match effect:
                 case effects.Tell(envelope):
                     self.said += 1
-                    self.keep(self.send(envelope))
+                    self.send(envelope)
                 case effects.WriteShare(round=number, share=share):
                     self.decided_at = time.monotonic()
                     shard = self.write(number, share)
@@ -162,9 +162,8 @@ class LightAgent:
                 case effects.Stopped(cause):
                     raise SystemExit(f"worker {self.me.worker} was stopped: {cause}")
 
-    async def send(self, envelope: Any) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError):  # the protocol repeats
-            await self.stub.Send(convert.agent_to_proto(envelope), timeout=CALL_S)
+    def send(self, envelope: AgentEnvelope) -> None:
+        self.unsent.put_nowait(convert.agent_to_proto(envelope))
 
     def write(self, number: int, share: int) -> Shard:
         worker = self.me.worker
@@ -181,7 +180,7 @@ class ChiefsAgent(LightAgent):
         self.chief = chief
         chief.deliver = lambda envelope: loop.call_soon_threadsafe(self.hear, envelope) and None
 
-    async def send(self, envelope: Any) -> None:
+    def send(self, envelope: AgentEnvelope) -> None:
         self.chief.coordinator.received(envelope)
 
 

@@ -6,7 +6,8 @@ import copy
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+STREAM_S = 60.0
 Forged = Callable[[Any], st.SearchStrategy[Any]]
 
 _ODD = (None, True, -1, 2**63, 10**30, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf, [], {}, [[]], {"": 0})
@@ -44,6 +46,33 @@ def faulty() -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def open_stream() -> Iterator[Callable[..., Any]]:
+    """`open_stream(stub, opening, ...)`: a call of Connect that says this, and no more, until the test is over."""
+    over = threading.Event()
+
+    def opened(stub: Any, *said: Any) -> Any:
+        def requests() -> Iterator[Any]:
+            yield from said
+            over.wait()
+
+        return stub.Connect(requests(), timeout=STREAM_S)
+
+    yield opened
+    over.set()
+
+
+@pytest.fixture(scope="session")
+def say() -> Callable[[Any, Any], None]:
+    """`say(stub, message)`: on a stream for this message alone. Raises RpcError where it is refused."""
+
+    def said(stub: Any, message: Any) -> None:
+        opening = type(message)(sender=message.sender)
+        assert list(stub.Connect(iter((opening, message)), timeout=STREAM_S)) == []
+
+    return said
 
 
 @pytest.fixture(scope="session")

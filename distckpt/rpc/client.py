@@ -11,7 +11,9 @@ import contextlib
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -19,17 +21,20 @@ import grpc
 from distckpt.protocol.messages import AgentEnvelope, CoordinatorEnvelope, Sender
 from distckpt.rpc import convert, values
 from distckpt.rpc.credentials import Insecure, Security
-from distckpt.rpc.outbox import Outbox
-from distckpt.rpc.transport import OPTIONS, SILENCE_S, WATCHING, keepalive
+from distckpt.rpc.outbox import Outbox, Requests
+from distckpt.rpc.transport import CONNECTED, OPTIONS, SILENCE_S, keepalive
 from distckpt.rpc.v1 import coordination_pb2 as pb
 from distckpt.rpc.v1 import coordination_pb2_grpc as pb_grpc
 
 log = logging.getLogger("distckpt.rpc")
 
-WATCH_S = 600.0
+STREAM_S = 600.0
+# The share of that after which the next stream is opened: not that of a thousand agents, that came together, at once.
+_RENEWAL = (0.6, 0.9)
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 2.0
 _CLOSE_S = 5.0
+_FOR_GOOD = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED)
 
 CLIENT_OPTIONS = (
     *OPTIONS,
@@ -39,6 +44,12 @@ CLIENT_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    call: Any
+    requests: Requests
 
 
 class AgentClient:
@@ -64,23 +75,25 @@ class AgentClient:
         self._on_message = on_message
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
-        self._request = pb.WatchRequest(sender=values.sender_to(sender))
+        self._opening = pb.AgentEnvelope(sender=values.sender_to(sender))
         self._channel = open_channel(address, credentials, silence_s)
         self._stub = pb_grpc.CoordinationStub(self._channel)  # type: ignore[no-untyped-call] # generated
-        self._outbox = Outbox(self._stub.Send)
-        self._closed = threading.Event()
+        self._outbox = Outbox()
+        self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._call: Any = None
+        self._streams: deque[_Stream] = deque()  # the one that is heard, and the one that is to replace it
         self._state: str | None = None  # why it is not connected; "": it is; None: not known yet
+        self._last_refusal = ""
         self._thread = threading.Thread(target=self._run, name=f"distckpt-agent-{sender.worker}", daemon=True)
 
     @property
     def dropped(self) -> int:
-        """How many messages were not acknowledged by the coordinator."""
+        """How many messages were not sent, or may not have been."""
         return self._outbox.dropped
 
     def start(self) -> None:
         """Connects, and keeps connected until `close`."""
+        self._open()
         self._thread.start()
         # CPython ends daemon threads by unwinding them, which C++ frames may answer with an abort: closed before.
         atexit.register(self.close, 0.0)
@@ -90,38 +103,61 @@ class AgentClient:
         self._outbox.send(convert.agent_to_proto(envelope))
 
     def close(self, grace_s: float = 1.0) -> None:
-        """Waits up to `grace_s` for what was sent, then ends. Returns within `grace_s` and 5 s; may be called twice."""
+        """Waits up to `grace_s` until the coordinator has what was sent, then ends. Returns within `grace_s` and 5 s;
+        may be called twice.
+        """
         atexit.unregister(self.close)
-        self._outbox.close(grace_s)
-        self._closed.set()
+        self._closing.set()
+        self._outbox.close()
+        self._join(grace_s)
         with self._lock:
-            if self._call is not None:
-                self._call.cancel()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join(_CLOSE_S)
+            for stream in self._streams:
+                stream.call.cancel()
+        self._join(_CLOSE_S)
+        self._outbox.discard()
         self._channel.close()
+
+    def _join(self, timeout_s: float) -> None:
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         backoff_s = _BACKOFF_FIRST_S
-        while not self._closed.is_set():
-            call = self._open_watch()
-            if call is None:
-                return
-            if self._listen(call):
+        while (stream := self._current()) is not None:
+            if self._listen(stream.call):
                 backoff_s = _BACKOFF_FIRST_S
-            if call.code() is not grpc.StatusCode.OK:  # OK: to be renewed
-                self._tell(f"{call.code().name}: {call.details()}")
-            self._closed.wait(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, no secret
-            backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
+            if not self._end(stream):
+                self._closing.wait(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects, no secret
+                backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
 
-    def _open_watch(self) -> Any:
+    def _current(self) -> _Stream | None:
+        """The stream to be heard; None once there will be no more."""
+        if not self._streams:
+            self._open()
+        return self._streams[0] if self._streams else None
+
+    def _open(self) -> Any:
+        """Opens the next stream, unless it is over; returns the call."""
         with self._lock:
-            self._call = None if self._closed.is_set() else self._stub.Watch(self._request, timeout=WATCH_S)
-            return self._call
+            if self._closing.is_set():
+                return None
+            last_s = STREAM_S * random.uniform(*_RENEWAL)  # noqa: S311 - no secret
+            requests = Requests(self._outbox, self._opening, last_s, self._renew)
+            call = self._stub.Connect(requests, timeout=STREAM_S)
+            self._streams.append(_Stream(call, requests))
+            return call
+
+    def _renew(self) -> None:
+        """Opens the next stream while this one still stands, on the thread that gRPC took what was said from. This one
+        is half-closed when the next one stands, and heard to its end before the next one is heard: nothing is lost.
+        """
+        call = self._open()
+        if call is not None:
+            call.initial_metadata()
 
     def _listen(self, call: Any) -> bool:
         """Hands on what comes until the stream ends; `call` then tells why. False: it never stood."""
-        stood = any(key == WATCHING for key, _ in call.initial_metadata())
+        stood = any(key == CONNECTED for key, _ in call.initial_metadata())
         if stood:
             self._tell("")
         with contextlib.suppress(grpc.RpcError):
@@ -129,11 +165,28 @@ class AgentClient:
                 _guarded(self._hear, message)
         return stood
 
+    def _end(self, stream: _Stream) -> bool:
+        """What is to be done about a stream that has ended. True if the next one is open already."""
+        code, details = stream.call.code(), stream.call.details()
+        is_ok = code is grpc.StatusCode.OK
+        self._outbox.end(stream.requests, broken=not is_ok)
+        stream.requests.join(_CLOSE_S)
+        if code in _FOR_GOOD and details != self._last_refusal:  # it is repeated: once is enough for a log
+            self._last_refusal = details
+            log.error("the coordinator refused a message: %s", details)
+        if not is_ok:
+            self._tell(f"{code.name}: {details}")
+        with self._lock:
+            self._streams.popleft()
+            if not self._streams:
+                self._outbox.discard()
+            return bool(self._streams)
+
     def _hear(self, message: pb.CoordinatorEnvelope) -> None:
         self._on_message(convert.coordinator_from_proto(message))
 
     def _tell(self, state: str) -> None:
-        if state == self._state or self._closed.is_set():
+        if state == self._state or self._closing.is_set():
             return
         self._state = state
         if state:

@@ -1,75 +1,103 @@
-"""What an agent has said and the coordinator has not acknowledged yet. Bounded; never makes the caller wait."""
+"""What an agent has said and no stream has taken yet. Bounded; never makes the caller wait."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from typing import Any
-
-import grpc
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from distckpt.rpc.checks import MESSAGE_BYTES_MAX
 from distckpt.rpc.v1 import coordination_pb2 as pb
 
-log = logging.getLogger("distckpt.rpc")
-
-UNACKNOWLEDGED_MAX = 256
-UNACKNOWLEDGED_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
-_DEADLINE_S = 5.0
-_SLOWEST_BYTES_PER_S = 1_000_000  # a large message gets more time: else it would be repeated, and cut short, for ever
-_FOR_GOOD = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+UNSENT_MAX = 256
+UNSENT_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 
 
 class Outbox:
-    """Sends through `call`, a unary gRPC method. `dropped` counts what was not acknowledged, for whatever reason."""
+    """`dropped` counts what was not sent, or may not have been: no room, or a stream that broke."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self) -> None:
         self.dropped = 0
-        self._call = call
         self._changed = threading.Condition()
-        self._messages = 0
+        self._unsent: deque[tuple[int, pb.AgentEnvelope]] = deque()
         self._bytes = 0
         self._closed = False
-        self._last_refusal = ""
 
     def send(self, message: pb.AgentEnvelope) -> None:
         size_bytes = message.ByteSize()
-        if not self._reserve(size_bytes):
-            return
-        try:
-            future = self._call.future(message, timeout=_DEADLINE_S + size_bytes / _SLOWEST_BYTES_PER_S)
-        except ValueError:  # what gRPC raises once the channel is closed
-            self._settle(size_bytes, acknowledged=False)
-            return
-        future.add_done_callback(lambda _: self._done(future, size_bytes))
-
-    def close(self, grace_s: float) -> None:
-        """Takes no more, and waits up to `grace_s` for what was sent to be acknowledged."""
         with self._changed:
-            self._closed = True
-            self._changed.wait_for(lambda: self._messages == 0, grace_s)
-
-    def _reserve(self, size_bytes: int) -> bool:
-        with self._changed:
-            full = self._messages >= UNACKNOWLEDGED_MAX or self._bytes + size_bytes > UNACKNOWLEDGED_BYTES_MAX
+            full = len(self._unsent) >= UNSENT_MAX or self._bytes + size_bytes > UNSENT_BYTES_MAX
             if full or self._closed:
                 self.dropped += 1
-                return False
-            self._messages += 1
+                return
+            self._unsent.append((size_bytes, message))
             self._bytes += size_bytes
-            return True
-
-    def _done(self, future: Any, size_bytes: int) -> None:
-        code = future.code()
-        if code in _FOR_GOOD and future.details() != self._last_refusal:  # it is repeated: once is enough for a log
-            self._last_refusal = future.details()
-            log.error("the coordinator refused a message: %s", self._last_refusal)
-        self._settle(size_bytes, acknowledged=code is grpc.StatusCode.OK)
-
-    def _settle(self, size_bytes: int, *, acknowledged: bool) -> None:
-        with self._changed:
-            self._messages -= 1
-            self._bytes -= size_bytes
-            if not acknowledged:
-                self.dropped += 1
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Takes no more: a stream that has sent what is here has sent everything."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def discard(self) -> None:
+        """The stream that would have sent it has broken. The protocol repeats: the next one begins with what is new."""
+        with self._changed:
+            self.dropped += len(self._unsent)
+            self._unsent.clear()
+            self._bytes = 0
+
+    def take(self, requests: Requests, until: float) -> pb.AgentEnvelope | None:
+        """The next message, as soon as there is one; None where `requests` is to end, and after `until`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._unsent or self._closed or requests.ended, until - time.monotonic())
+            is_time = time.monotonic() >= until and not self._closed
+            if requests.ended or is_time or not self._unsent:
+                return None
+            size_bytes, message = self._unsent.popleft()
+            self._bytes -= size_bytes
+            return message
+
+    def end(self, requests: Requests, *, broken: bool) -> None:
+        """The stream of `requests` is over; `broken`: what it was sending may be lost."""
+        with self._changed:
+            requests.ended = True
+            self.dropped += broken and requests.sending
+            self._changed.notify_all()
+
+
+class Requests(Iterator[pb.AgentEnvelope]):
+    """What one stream sends: for the thread that gRPC gives it, which asks for the next message once one is sent.
+
+    Begins with `opening`. Ends after `last_s`, having called `renew`, which opens the next stream; once the outbox is
+    closed and empty; and when the stream has ended.
+    """
+
+    def __init__(self, outbox: Outbox, opening: pb.AgentEnvelope, last_s: float, renew: Callable[[], None]) -> None:
+        self.ended = False
+        self.sending = False
+        self._outbox = outbox
+        self._opening: pb.AgentEnvelope | None = opening
+        self._until = time.monotonic() + last_s
+        self._renew = renew
+        self._thread: threading.Thread | None = None
+
+    def __next__(self) -> pb.AgentEnvelope:
+        self._thread = threading.current_thread()
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            return opening
+        self.sending = False
+        message = self._outbox.take(self, self._until)
+        if message is None:
+            if not self.ended:
+                self._renew()
+            raise StopIteration
+        self.sending = True
+        return message
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for gRPC's thread to end, as it does once the stream has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)

@@ -23,12 +23,12 @@ from distckpt.rpc.credentials import Insecure, Security
 from distckpt.rpc.health import health_handler
 from distckpt.rpc.operations import Operated, OperationsServicer
 from distckpt.rpc.servicer import Servicer, coordination_handler
+from distckpt.rpc.streams import Incarnation
 from distckpt.rpc.transport import OPTIONS, SILENCE_S, keepalive
 from distckpt.rpc.v1 import operations_pb2_grpc
-from distckpt.rpc.watchers import Incarnation
 
 _CALLS_MAX = 16_384
-_CALLS_PER_WORKER_MAX = 8  # its stream, the one that replaces it, and what it says and repeats meanwhile
+_CALLS_PER_WORKER_MAX = 4  # its stream, the one that replaces it, and what is left of a process that has died
 _HANDSHAKE_MS = 10_000
 # Each connection has a buffer for what is sent: 12 KiB less than by default, for 1,000 workers.
 _TLS_RECORD_BYTES = 4_096
@@ -96,8 +96,8 @@ class CoordinatorServer:
     def send(self, envelope: CoordinatorEnvelope) -> None:
         """Queues a message for the incarnation it names, from any thread, without waiting.
 
-        Dropped where that incarnation does not watch: the protocol repeats. Raises MalformedMessage where it cannot be
-        sent at all.
+        Dropped where that incarnation is not connected: the protocol repeats. Raises MalformedMessage where it cannot
+        be sent at all.
         """
         message = self._wire.encode(envelope)
         self._said.append(((envelope.receiver.worker, envelope.receiver.incarnation), message))
@@ -158,7 +158,7 @@ class CoordinatorServer:
             *_SERVER_OPTIONS,
             *keepalive(self._silence_s),
             # What waits for this process's attention. By default gRPC cancels some calls as soon as there are 1,000, as
-            # there are when 1,000 workers announce a save: they would be repeated only seconds later.
+            # there are when 1,000 workers connect at once: they would come back only later.
             ("grpc.server.max_pending_requests", self._calls_max),
             ("grpc.server.max_pending_requests_hard_limit", self._calls_max),
         )

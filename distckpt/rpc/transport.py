@@ -42,5 +42,5 @@ def keepalive(silence_s: float) -> tuple[tuple[str, int], ...]:
     )
 
 
-WATCHING = "distckpt-watching"
-"""The key in the server's initial metadata that says that a Watch stands."""
+CONNECTED = "distckpt-connected"
+"""The key in the server's initial metadata that says that a stream stands."""

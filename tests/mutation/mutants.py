@@ -29,7 +29,10 @@ from targets import TARGETS, Target
 ROOT = Path(__file__).parent.parent.parent
 TABLE = ROOT / "docs" / "mutants.md"
 SYNCS = {"fsync", "sync_folder", "_sync_names", "_sync_names_in_time"}
-CHECKS = {"_admit", "_check_name", "_check_own", "_check_shards", "_require", "check_coverage", "check_staged", "claim"}
+CHECKS = {
+    *("_admit", "_check_name", "_check_own", "_check_sender", "_check_shards", "_require"),
+    *("check_coverage", "check_staged", "claim"),
+}
 LEFT_OUT = SYNCS | CHECKS
 SETS = (ast.Call, ast.Set, ast.SetComp)
 SHORT = {"DISTCKPT_SIM_SCHEDULES": "400", "DISTCKPT_JOURNAL_SCHEDULES": "300"}

@@ -139,7 +139,11 @@ TARGETS = (
         ("count", "counts", "shape", "worker", "name", "optional_name", "text", "finite", "seconds"),
         RPC,
     ),
-    Target("rpc/servicer.py", (*methods("Servicer", "Send", "Watch"), "_admit", "_check_own"), RPC),
+    Target(
+        "rpc/servicer.py",
+        (*methods("Servicer", "Connect", "_hear"), "_whose", "_admit", "_check_sender", "_check_own"),
+        RPC,
+    ),
     Target("protocol/coordinator.py", methods("Coordinator", "_receive", "_probe_result"), PROTOCOL),
     Target(
         "protocol/rounds.py",

@@ -124,16 +124,22 @@ def connect(keys: Any) -> Iterator[Callable[..., Client]]:
 
 
 @pytest.fixture
-def stub(keys: Any) -> Iterator[Callable[..., Any]]:
-    """Bare gRPC stubs, for what AgentClient would never do."""
+def channel(keys: Any) -> Iterator[Callable[..., grpc.Channel]]:
+    """Bare gRPC channels, for what AgentClient would never do."""
     channels: list[grpc.Channel] = []
 
-    def open_stub(address: str, worker: int = 1, options: tuple[tuple[str, Any], ...] = ()) -> Any:
+    def open_channel(address: str, worker: int = 1, options: tuple[tuple[str, Any], ...] = ()) -> grpc.Channel:
         shown = keys[1][worker]
         named = (*options, ("grpc.ssl_target_name_override", shown.server_name))
         channels.append(grpc.secure_channel(address, shown.for_client(), options=named))
-        return pb_grpc.CoordinationStub(channels[-1])
+        return channels[-1]
 
-    yield open_stub
+    yield open_channel
     for each in channels:
         each.close()
+
+
+@pytest.fixture
+def stub(channel: Any) -> Callable[..., Any]:
+    """The stub of such a channel."""
+    return lambda *told, **more: pb_grpc.CoordinationStub(channel(*told, **more))

@@ -25,7 +25,6 @@ from distckpt.rpc.rendezvous import FOLDER, Rendezvous, read_rendezvous, write_r
 from distckpt.rpc.v1 import coordination_pb2 as pb
 from distckpt.storage.memory import MemoryStorage
 
-DEADLINE_S = 60.0
 ME = m.Sender("job", 7, 1, "first")
 PART = (Extent(0, 2), Extent(0, 3))
 OWN = f"7/{staged_name(ME, 3, 1)}"
@@ -125,7 +124,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_worker_can_hand_in_no_file_but_its_own(what: str, serve: Any, stub: Any, caplog: Any) -> None:
+def test_a_worker_can_hand_in_no_file_but_its_own(what: str, serve: Any, stub: Any, say: Any, caplog: Any) -> None:
     server = serve()
     states = (replace(STATE, data_handle=FOREIGN[what]), replace(STATE, index_handle=FOREIGN[what]))
     forgeries = [
@@ -137,9 +136,9 @@ def test_a_worker_can_hand_in_no_file_but_its_own(what: str, serve: Any, stub: A
     for forgery in forgeries:
         said = convert.agent_to_proto(m.AgentEnvelope(ME, m.Written(3, 1, forgery)))
         with pytest.raises(grpc.RpcError) as caught:
-            bare.Send(said, timeout=DEADLINE_S)
+            say(bare, said)
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "is no file that worker 1 staged for round 3" in caught.value.details()
-    bare.Send(convert.agent_to_proto(m.AgentEnvelope(ME, m.Written(3, 1, SHARD))), timeout=DEADLINE_S)
+    say(bare, convert.agent_to_proto(m.AgentEnvelope(ME, m.Written(3, 1, SHARD))))
     assert server.messages.items == [m.AgentEnvelope(ME, m.Written(3, 1, SHARD))]
     assert caplog.text.count("is no file that worker 1 staged") == 1

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from distckpt.protocol.messages import AgentEnvelope, Alive, CoordinatorEnvelope, Heartbeat, Sender
-from distckpt.rpc import values
+from distckpt.rpc import servicer, values
 from distckpt.rpc.checks import MESSAGE_BYTES_MAX
 from distckpt.rpc.credentials import SERVER_NAME, Credentials, Insecure
 from distckpt.rpc.v1 import coordination_pb2 as pb
@@ -30,14 +30,20 @@ def still_serves(server: Any, connect: Any, worker: int = 2) -> None:
     server.messages.wait_for(AgentEnvelope(client.sender, Heartbeat(99)))
 
 
-def code_of(stub: Any, message: pb.AgentEnvelope = HEARTBEAT) -> grpc.StatusCode:
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.Send(message, timeout=DEADLINE_S)
-    code: grpc.StatusCode = caught.value.code()
+@pytest.fixture
+def code_of(say: Any) -> Callable[..., grpc.StatusCode]:
+    """How the server refuses a message."""
+
+    def code(stub: Any, message: pb.AgentEnvelope = HEARTBEAT) -> grpc.StatusCode:
+        with pytest.raises(grpc.RpcError) as caught:
+            say(stub, message)
+        refused: grpc.StatusCode = caught.value.code()
+        return refused
+
     return code
 
 
-def test_a_plaintext_client_is_refused(serve: Any, connect: Any) -> None:
+def test_a_plaintext_client_is_refused(serve: Any, connect: Any, code_of: Any) -> None:
     server = serve()
     with grpc.insecure_channel(server.address) as channel:
         assert code_of(pb_grpc.CoordinationStub(channel)) is grpc.StatusCode.UNAVAILABLE
@@ -45,7 +51,7 @@ def test_a_plaintext_client_is_refused(serve: Any, connect: Any) -> None:
     assert len(server.messages.items) == 1
 
 
-def test_a_client_without_a_certificate_is_refused(serve: Any, connect: Any, keys: Any) -> None:
+def test_a_client_without_a_certificate_is_refused(serve: Any, connect: Any, keys: Any, code_of: Any) -> None:
     server = serve()
     trusting = grpc.ssl_channel_credentials(keys[0].authority)
     options = (("grpc.ssl_target_name_override", SERVER_NAME),)
@@ -55,7 +61,9 @@ def test_a_client_without_a_certificate_is_refused(serve: Any, connect: Any, key
     assert len(server.messages.items) == 1
 
 
-def test_a_client_with_a_certificate_of_another_generation_is_refused(serve: Any, connect: Any, keys: Any) -> None:
+def test_a_client_with_a_certificate_of_another_generation_is_refused(
+    serve: Any, connect: Any, keys: Any, code_of: Any
+) -> None:
     server = serve()
     _, strangers = Credentials.generate(2)
     stranger = grpc.ssl_channel_credentials(keys[0].authority, strangers[1].key, strangers[1].certificate)
@@ -85,20 +93,37 @@ def test_a_worker_cannot_pose_as_the_coordinator(serve: Any, connect: Any, keys:
     assert not server.messages.items
 
 
-def test_a_worker_cannot_speak_for_another_one(serve: Any, connect: Any, stub: Any, caplog: Any) -> None:
+def test_a_worker_cannot_speak_for_another_one(serve: Any, connect: Any, stub: Any, code_of: Any, caplog: Any) -> None:
     caplog.set_level(logging.WARNING, "distckpt.rpc")
     server = serve()
     bare = stub(server.address, worker=2)
     assert code_of(bare) is grpc.StatusCode.PERMISSION_DENIED
     assert code_of(bare) is grpc.StatusCode.PERMISSION_DENIED
     with pytest.raises(grpc.RpcError) as caught:
-        next(bare.Watch(pb.WatchRequest(sender=HEARTBEAT.sender), timeout=DEADLINE_S))
+        next(bare.Connect(iter([pb.AgentEnvelope(sender=HEARTBEAT.sender)]), timeout=DEADLINE_S))
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert caught.value.details() == "the certificate of worker 2 cannot speak for worker 1"
     still_serves(server, connect)
     assert len(server.messages.items) == 1
     assert not server.disconnects.items
     assert caplog.text.count("the certificate of worker 2 cannot speak for worker 1") == 1
+
+
+@pytest.mark.parametrize(
+    "other", [Sender("job", 7, 1, "first"), Sender("job", 7, 2, "second"), Sender("job", 8, 2, "x")]
+)
+def test_a_stream_speaks_only_for_the_incarnation_that_opened_it(serve: Any, stub: Any, other: Sender) -> None:
+    server = serve()
+    mine = Sender("job", 7, 2, "x")
+    opening, said = (pb.AgentEnvelope(sender=values.sender_to(mine), heartbeat=pb.Heartbeat(step=n)) for n in (0, 1))
+    forged = pb.AgentEnvelope(sender=values.sender_to(other), heartbeat=pb.Heartbeat(step=2))
+    call = stub(server.address, worker=2).Connect(iter([opening, said, forged, said]), timeout=DEADLINE_S)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "the stream of worker 2 (x) cannot speak for" in caught.value.details()
+    assert server.messages.items == [AgentEnvelope(mine, Heartbeat(1))]
+    server.disconnects.wait_for((2, "x"))
 
 
 def test_an_agent_that_is_refused_is_told_why(serve: Any, connect: Any, keys: Any, caplog: Any) -> None:
@@ -110,22 +135,57 @@ def test_an_agent_that_is_refused_is_told_why(serve: Any, connect: Any, keys: An
     assert "the coordinator refused a message: the certificate of worker 2" in caplog.text
 
 
-def test_a_malformed_message_is_refused_with_its_fault(serve: Any, connect: Any, stub: Any) -> None:
+def test_a_malformed_message_is_refused_with_its_fault(serve: Any, connect: Any, stub: Any, code_of: Any) -> None:
     server = serve()
     bare = stub(server.address)
     assert code_of(bare, pb.AgentEnvelope(sender=HEARTBEAT.sender)) is grpc.StatusCode.INVALID_ARGUMENT
     with pytest.raises(grpc.RpcError) as caught:
-        next(bare.Watch(pb.WatchRequest(), timeout=DEADLINE_S))
+        next(bare.Connect(iter([pb.AgentEnvelope()]), timeout=DEADLINE_S))
     assert caught.value.details() == "sender.job is empty"
     still_serves(server, connect)
 
 
-def test_an_oversized_message_is_refused_while_others_live(serve: Any, connect: Any, stub: Any) -> None:
+def test_bytes_that_are_no_message_are_refused(serve: Any, connect: Any, channel: Any) -> None:
+    server = serve()
+    connecting = channel(server.address).stream_stream("/distckpt.rpc.v1.Coordination/Connect")
+    opening = pb.AgentEnvelope(sender=HEARTBEAT.sender).SerializeToString()
+    for said in ([b"\xff"], [opening, b"\xff"]):
+        with pytest.raises(grpc.RpcError) as caught:
+            next(connecting(iter(said), timeout=DEADLINE_S))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "no AgentEnvelope" in caught.value.details()
+    still_serves(server, connect)
+
+
+@pytest.mark.parametrize("deadline_s", [None, 86_400.0])
+def test_a_stream_without_a_deadline_is_refused(serve: Any, stub: Any, deadline_s: float | None) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stub(serve().address).Connect(iter([HEARTBEAT]), timeout=deadline_s))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the call has no deadline within 3600 s"
+
+
+def test_a_stream_that_does_not_say_whose_it_is_ends(serve: Any, stub: Any, open_stream: Any, monkeypatch: Any) -> None:
+    server = serve()
+    bare = stub(server.address)
+    assert list(bare.Connect(iter([]), timeout=DEADLINE_S)) == []
+    monkeypatch.setattr(servicer, "_FIRST_S", 0.05)
+    with pytest.raises(grpc.RpcError) as caught:
+        next(open_stream(bare))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == "the stream did not say in time whose it is"
+    assert not server.disconnects.items
+
+
+def test_an_oversized_message_is_refused_while_others_live(serve: Any, connect: Any, stub: Any, code_of: Any) -> None:
     server = serve()
     heard = connect(server.address)
     heard.states.wait_for("")
     bare = stub(server.address, worker=3, options=(("grpc.max_send_message_length", -1),))
-    big = pb.AgentEnvelope(failed=pb.Failed(cause=pb.Cause(message="x" * MESSAGE_BYTES_MAX)))
+    big = pb.AgentEnvelope(
+        sender=values.sender_to(Sender("job", 7, 3, "first")),
+        failed=pb.Failed(cause=pb.Cause(message="x" * MESSAGE_BYTES_MAX)),
+    )
     assert code_of(bare, big) is grpc.StatusCode.RESOURCE_EXHAUSTED
     heard.client.send(AgentEnvelope(heard.sender, Heartbeat(5)))
     server.messages.wait_for(AgentEnvelope(heard.sender, Heartbeat(5)))
@@ -177,8 +237,7 @@ def test_plaintext_works_only_where_both_ends_ask_for_it(serve: Any, connect: An
 
 
 METHODS = [
-    "/distckpt.rpc.v1.Coordination/Send",
-    "/distckpt.rpc.v1.Coordination/Watch",
+    "/distckpt.rpc.v1.Coordination/Connect",
     "/distckpt.rpc.v1.Operations/SaveNow",
     "/distckpt.rpc.v1.Operations/Status",
     "/distckpt.rpc.v1.Operations/Picture",

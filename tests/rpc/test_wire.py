@@ -17,6 +17,7 @@ from distckpt.protocol.messages import (
     Aborted,
     AgentEnvelope,
     Alive,
+    Announce,
     CoordinatorEnvelope,
     Heartbeat,
     Leave,
@@ -24,15 +25,18 @@ from distckpt.protocol.messages import (
     Written,
 )
 from distckpt.protocol.staged import staged_name
-from distckpt.rpc import convert, outbox, servicer, transport, values
-from distckpt.rpc.checks import MalformedMessage
+from distckpt.rpc import client as client_module
+from distckpt.rpc import outbox, servicer, streams, transport, values
+from distckpt.rpc.checks import NAME_CHARS_MAX, MalformedMessage
 from distckpt.rpc.client import AgentClient, open_channel
 from distckpt.rpc.credentials import Credentials, Insecure
 from distckpt.rpc.server import CoordinatorServer
+from distckpt.rpc.streams import End
 from distckpt.rpc.v1 import coordination_pb2 as pb
-from distckpt.rpc.watchers import End
 
 DEADLINE_S = 60.0
+ME = Sender("job", 7, 1, "first")
+OPENING = pb.AgentEnvelope(sender=values.sender_to(ME))
 PINGS = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
 
 
@@ -162,36 +166,76 @@ def test_a_port_that_is_taken_is_refused(serve: Any) -> None:
         serve(port=serve().port)
 
 
-def test_a_stream_that_is_renewed_is_no_disconnect(serve: Any, connect: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(servicer, "_WATCH_MAX_S", 0.05)
+def test_a_stream_is_renewed_before_its_deadline_and_nothing_is_lost_by_it(
+    serve: Any, connect: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(client_module, "_RENEWAL", (1e-5, 1e-4))
     server = serve()
-    renewals = threading.Semaphore(0)
-    opened = server.server._servicer._watchers.open
-    monkeypatch.setattr(
-        server.server._servicer._watchers, "open", lambda receiver: (renewals.release(), opened(receiver))[1]
-    )
+    opened: list[Any] = []
+    open_ = server.server._servicer._streams.open
+    monkeypatch.setattr(server.server._servicer._streams, "open", lambda stream: (opened.append(stream), open_(stream)))
     client = connect(server.address)
-    for _ in range(4):
-        assert renewals.acquire(timeout=DEADLINE_S)
+    said = [AgentEnvelope(client.sender, Heartbeat(0))]
+    answered: list[CoordinatorEnvelope] = []
+    while len(opened) < 10:  # nobody repeats anything here: what is lost is waited for in vain
+        said.append(AgentEnvelope(client.sender, Heartbeat(len(said))))
+        client.client.send(said[-1])
+        server.messages.wait_for(said[-1])
+        answered.append(CoordinatorEnvelope(client.sender, Aborted(len(said), 1, Cause("Fenced", ""))))
+        server.server.send(answered[-1])
+        client.messages.wait_for(answered[-1])
+    assert server.messages.items == said[1:]
+    assert client.messages.items == answered
+    assert client.client.dropped == 0
     assert client.states.items == [""]
     assert not server.disconnects.items
 
 
-def test_a_second_stream_of_an_incarnation_replaces_the_first(serve: Any, stub: Any) -> None:
+def test_a_second_stream_of_an_incarnation_replaces_the_first(
+    serve: Any, stub: Any, open_stream: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(streams, "REPLACED_S", 0.05)
     server = serve()
-    request = pb.WatchRequest(sender=values.sender_to(Sender("job", 7, 1, "first")))
     bare = stub(server.address)
-    first = bare.Watch(request, timeout=DEADLINE_S)
+    first = open_stream(bare, OPENING)
     first.initial_metadata()
-    second = bare.Watch(request, timeout=DEADLINE_S)
+    second = open_stream(bare, OPENING)
     second.initial_metadata()
     assert list(first) == []
     assert first.code() is grpc.StatusCode.OK
     assert not server.disconnects.items
-    server.server.send(CoordinatorEnvelope(Sender("job", 7, 1, "first"), Alive()))
+    server.server.send(CoordinatorEnvelope(ME, Alive()))
     assert next(second).WhichOneof("message") == "alive"
     second.cancel()
     server.disconnects.wait_for((1, "first"))
+
+
+def test_what_waits_in_a_stream_that_is_replaced_goes_to_the_next(
+    serve: Any, stub: Any, open_stream: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(streams, "REPLACED_S", 0.05)
+    server = serve()
+    bare = stub(server.address)
+    first = open_stream(bare, OPENING)
+    first.initial_metadata()
+    for number in range(200):  # more than goes to who does not read
+        server.server.send(CoordinatorEnvelope(ME, Aborted(number, 1, Cause("Fenced", "x" * 60_000))))
+    second = open_stream(bare, OPENING)
+    second.initial_metadata()
+    heard = [message.aborted.round for message in first]
+    assert 0 < len(heard) < 200
+    heard += [next(second).aborted.round for _ in range(200 - len(heard))]
+    assert heard == list(range(200))
+
+
+def test_who_has_said_everything_is_told_that_it_was_received(serve: Any, stub: Any) -> None:
+    server = serve()
+    beats = [pb.AgentEnvelope(sender=OPENING.sender, heartbeat=pb.Heartbeat(step=step)) for step in range(500)]
+    call = stub(server.address).Connect(iter([OPENING, *beats]), timeout=DEADLINE_S)
+    assert list(call) == []
+    assert call.code() is grpc.StatusCode.OK
+    assert [envelope.message.step for envelope in server.messages.items] == list(range(500))
+    assert server.disconnects.items == [(1, "first")]
 
 
 def test_only_the_servers_own_end_of_a_stream_is_no_cancellation() -> None:
@@ -200,37 +244,78 @@ def test_only_the_servers_own_end_of_a_stream_is_no_cancellation() -> None:
     class Call:
         def __init__(self) -> None:
             self.began = asyncio.Event()
+            self.said = iter([OPENING])
 
         def auth_context(self) -> dict[str, list[bytes]]:
             return {}
 
-        def time_remaining(self) -> None:
-            return None
+        def time_remaining(self) -> float:
+            return DEADLINE_S
 
-        async def send_initial_metadata(self, _metadata: object) -> None:
+        async def send_initial_metadata(self, _metadata: object) -> None: ...
+
+        async def write(self, _message: bytes) -> None: ...
+
+        async def read(self) -> object:
+            for said in self.said:
+                return said
             self.began.set()
+            return await asyncio.get_running_loop().create_future()
 
     async def is_cancelled_by(end: str) -> bool:
         serving, call = servicer.Servicer(lambda _: None, lambda _worker, _incarnation: None), Call()
-        request = pb.WatchRequest(sender=values.sender_to(Sender("job", 7, 1, "me")))
-        watching = asyncio.create_task(serving.Watch(request, call))  # type: ignore[arg-type]  # all that is used of it
+        connected = asyncio.create_task(serving.Connect(None, call))  # type: ignore[arg-type]  # all that is used of it
         await call.began.wait()
         if end == "cancelled":
-            watching.cancel()
+            connected.cancel()
         else:
-            (watcher,) = serving._watchers
-            watcher.finish(End.REPLACED)
-        await asyncio.wait([watching])
-        return watching.cancelled()
+            (stream,) = serving._streams
+            stream.finish(End.STOPPED)
+        await asyncio.wait([connected])
+        return connected.cancelled()
 
     assert asyncio.run(is_cancelled_by("cancelled"))
-    assert not asyncio.run(is_cancelled_by("replaced"))
+    assert not asyncio.run(is_cancelled_by("stopped"))
 
 
-def test_a_reader_that_does_not_read_is_cut_off_while_others_live(serve: Any, stub: Any, connect: Any) -> None:
+def test_a_message_that_is_refused_is_said_once_and_the_agent_comes_back(serve: Any, connect: Any, caplog: Any) -> None:
+    server = serve()
+    client = connect(server.address)
+    for times in (1, 2):
+        client.states.wait(lambda states, times=times: states.count("") == times)
+        client.client.send(AgentEnvelope(client.sender, Announce(1, 5, "x" * (NAME_CHARS_MAX + 1), "digest", 0)))
+    fault = f"announce.name has {NAME_CHARS_MAX + 1} characters: at most {NAME_CHARS_MAX} were expected"
+    client.states.wait(lambda states: states == [*["", f"INVALID_ARGUMENT: {fault}"] * 2, ""])
+    client.client.send(AgentEnvelope(client.sender, Heartbeat(1)))
+    server.messages.wait_for(AgentEnvelope(client.sender, Heartbeat(1)))
+    assert len(server.messages.items) == 1
+    assert caplog.text.count(f"the coordinator refused a message: {fault}") == 1
+    assert len([each for each in caplog.messages if each.startswith("refused a message of") and fault in each]) == 1
+
+
+def test_no_thread_of_a_stream_outlives_its_client(serve: Any, connect: Any, monkeypatch: Any) -> None:
+    threads: list[threading.Thread] = []
+    take = outbox.Outbox.take
+
+    def noted(of: outbox.Outbox, requests: outbox.Requests, until: float) -> pb.AgentEnvelope | None:
+        threads.append(threading.current_thread())
+        return take(of, requests, until)
+
+    monkeypatch.setattr(outbox.Outbox, "take", noted)
+    for grace_s in (0.0, DEADLINE_S):
+        client = connect(serve().address)
+        client.states.wait_for("")
+        client.client.close(grace_s)
+    assert len(set(threads)) == 2
+    assert not [thread for thread in threads if thread.is_alive()]
+
+
+def test_a_reader_that_does_not_read_is_cut_off_while_others_live(
+    serve: Any, stub: Any, open_stream: Any, connect: Any
+) -> None:
     server = serve()
     slow = Sender("job", 7, 1, "slow")
-    stalled = stub(server.address).Watch(pb.WatchRequest(sender=values.sender_to(slow)), timeout=DEADLINE_S)
+    stalled = open_stream(stub(server.address), pb.AgentEnvelope(sender=values.sender_to(slow)))
     stalled.initial_metadata()
     lively = connect(server.address, worker=2)
     lively.states.wait_for("")
@@ -250,11 +335,26 @@ def test_an_agent_never_keeps_more_than_its_bound(connect: Any, serve: Any) -> N
     gone = serve()
     gone.server.stop(0.0)
     client = connect(gone.address)
-    for step in range(3 * outbox.UNACKNOWLEDGED_MAX):
+    for step in range(3 * outbox.UNSENT_MAX):
         client.client.send(AgentEnvelope(client.sender, Heartbeat(step)))
-    assert client.client._outbox._messages <= outbox.UNACKNOWLEDGED_MAX
+        assert len(client.client._outbox._unsent) <= outbox.UNSENT_MAX
     client.client.close(0.0)
-    assert client.client.dropped >= 2 * outbox.UNACKNOWLEDGED_MAX
+    assert client.client.dropped == 3 * outbox.UNSENT_MAX
+
+
+def test_an_agent_never_keeps_more_bytes_than_its_bound(connect: Any, serve: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(outbox, "UNSENT_BYTES_MAX", 200_000)
+    server = serve()
+    client = connect(server.address)
+    client.states.wait_for("")
+    large = [AgentEnvelope(client.sender, Leave(Cause("Fenced", f"{n}" * 60_000))) for n in range(8)]
+    with Held(server):  # it takes what fits into the connection's windows
+        for envelope in (*large, *large):
+            client.client.send(envelope)
+            assert client.client._outbox._bytes <= 200_000
+    client.client.close(DEADLINE_S)
+    assert len(server.messages.items) + client.client.dropped == 16
+    assert client.client.dropped > 0
 
 
 def test_a_message_that_cannot_be_sent_is_refused_where_it_is_said(connect: Any, serve: Any) -> None:
@@ -280,22 +380,17 @@ class Held:
         self._over.set()
 
 
-def test_no_call_is_lost_because_many_wait_for_a_busy_server(serve: Any, stub: Any) -> None:
+def test_no_call_is_lost_because_many_wait_for_a_busy_server(serve: Any, channel: Any) -> None:
     server = serve()
-    sender = Sender("job", 7, 1, "first")
-    bare = stub(server.address)
+    status = channel(server.address).unary_unary("/distckpt.rpc.v1.Operations/Status")
     cut_short = threading.Event()
     with Held(server):
-        calls = [
-            bare.Send.future(convert.agent_to_proto(AgentEnvelope(sender, Heartbeat(step))), timeout=DEADLINE_S)
-            for step in range(3_500)  # by default gRPC cancels each beyond 3,000
-        ]
+        calls = [status.future(b"", timeout=DEADLINE_S) for _ in range(3_500)]  # by default it is cut at 3,000
         for call in calls:
             call.add_done_callback(lambda call: call.code() is grpc.StatusCode.OK or cut_short.set())
         assert not cut_short.wait(1.0)  # so long they have to be cancelled in
     for call in calls:
         call.result()
-    assert {envelope.message.step for envelope in server.messages.items} == set(range(3_500))
 
 
 def test_what_is_said_to_many_at_once_wakes_the_server_once(serve: Any, connect: Any, monkeypatch: Any) -> None:
@@ -352,7 +447,7 @@ def test_both_ends_of_a_connection_in_a_large_world_ping_rarely(serve: Any, monk
 
 def test_a_callback_that_fails_does_not_end_the_conversation(serve: Any, keys: Any, caplog: Any) -> None:
     server = serve()
-    sender = Sender("job", 7, 1, "first")
+    sender = ME
     heard: list[CoordinatorEnvelope] = []
     twice = threading.Event()
 

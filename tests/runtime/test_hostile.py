@@ -96,19 +96,22 @@ def code_of(call: Callable[[], object]) -> grpc.StatusCode:
 
 @pytest.mark.usefixtures("_many_files")
 def test_floods_oversized_messages_and_readers_that_do_not_read_hold_up_no_save(
-    job: Any, model: Any, meeting: Any, stub_of: Any
+    job: Any, model: Any, meeting: Any, stub_of: Any, say: Any, open_stream: Any
 ) -> None:
     workers = job.start(2)
     commit(workers, 1, model)
     told = meeting()
-    big = pb.AgentEnvelope(failed=pb.Failed(cause=pb.Cause(message="x" * MESSAGE_BYTES_MAX)))
+    big = pb.AgentEnvelope(
+        sender=values.sender_to(Sender("job", 1, 1, "oversized")),
+        failed=pb.Failed(cause=pb.Cause(message="x" * MESSAGE_BYTES_MAX)),
+    )
     with ExitStack() as connections:
         flood(told.address, connections)
         commit(workers, 2, model)
         hostile = stub_of(told, 1)
         names = [Sender("job", 1, 1, f"slow-{number}") for number in range(STREAMS)]
-        streams = [hostile.Watch(pb.WatchRequest(sender=values.sender_to(name)), timeout=DEADLINE_S) for name in names]
-        assert code_of(lambda: hostile.Send(big, timeout=DEADLINE_S)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        streams = [open_stream(hostile, pb.AgentEnvelope(sender=values.sender_to(name))) for name in names]
+        assert code_of(lambda: say(hostile, big)) is grpc.StatusCode.RESOURCE_EXHAUSTED
         commit(workers, 3, model)
         for stream in streams:
             stream.cancel()
@@ -117,7 +120,7 @@ def test_floods_oversized_messages_and_readers_that_do_not_read_hold_up_no_save(
 
 
 def test_a_worker_that_hands_in_what_is_anothers_changes_nothing(
-    job: Any, model: Any, meeting: Any, stub_of: Any
+    job: Any, model: Any, meeting: Any, stub_of: Any, say: Any
 ) -> None:
     workers = job.start(2)
     commit(workers, 1, model)
@@ -129,24 +132,23 @@ def test_a_worker_that_hands_in_what_is_anothers_changes_nothing(
         for number in (1, 2, 3):
             shard = pb.Shard(worker=1, handle=handle, size_bytes=1)
             said = pb.AgentEnvelope(sender=me, written=pb.Written(round=number, share=1, shard=shard))
-            assert (
-                code_of(lambda said=said: hostile.Send(said, timeout=DEADLINE_S)) is grpc.StatusCode.PERMISSION_DENIED
-            )
+            assert code_of(lambda said=said: say(hostile, said)) is grpc.StatusCode.PERMISSION_DENIED
     commit(workers, 2, model)
     assert set(staged) <= set(storage.staged())
     assert [verify(storage, f"ckpt-{step}") for step in (1, 2)] == [[], []]
     assert [each.name for each in Journal.open(storage).state.live] == ["ckpt-1", "ckpt-2"]
 
 
-def test_a_probe_that_names_a_huge_file_is_not_read_whole(job: Any, model: Any, meeting: Any, stub_of: Any) -> None:
+def test_a_probe_that_names_a_huge_file_is_not_read_whole(
+    job: Any, model: Any, meeting: Any, stub_of: Any, open_stream: Any
+) -> None:
     commit(job.start(2), 1, model)
     with (job.directory / "huge").open("wb") as file:
         file.truncate(1 << 42)
     hostile = stub_of(meeting(), 1)
     me = values.sender_to(Sender("job", 1, 1, "hostile"))
-    stream = hostile.Watch(pb.WatchRequest(sender=me), timeout=DEADLINE_S)
-    stream.initial_metadata()
-    hostile.Send(pb.AgentEnvelope(sender=me, join=pb.Join(world_size=2, probe="huge")), timeout=DEADLINE_S)
+    join = pb.AgentEnvelope(sender=me, join=pb.Join(world_size=2, probe="huge"))
+    stream = open_stream(hostile, pb.AgentEnvelope(sender=me), join)
     answer = next(stream)
     assert "instead of 'hostile'" in answer.rejected.cause.message
     stream.cancel()
@@ -205,7 +207,7 @@ def secrets_in(directory: Path) -> set[str]:
 
 
 def test_no_secret_stands_in_a_log_a_repr_a_file_an_error_or_the_process_list(
-    job: Any, model: Any, meeting: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    job: Any, model: Any, meeting: Any, say: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     options = Options(job="job", dashboard=True)
@@ -221,7 +223,7 @@ def test_no_secret_stands_in_a_log_a_repr_a_file_an_error_or_the_process_list(
     shown.append(json.dumps(json.loads(watching.picture_json())))
     with grpc.secure_channel(told.address, grpc.ssl_channel_credentials(told.workers[0].authority)) as channel:
         stranger = pb_grpc.CoordinationStub(channel)
-        assert code_of(lambda: stranger.Send(pb.AgentEnvelope(), timeout=DEADLINE_S)) is grpc.StatusCode.UNAVAILABLE
+        assert code_of(lambda: say(stranger, pb.AgentEnvelope())) is grpc.StatusCode.UNAVAILABLE
     shown += [Path(f"/proc/self/{name}").read_text(errors="replace") for name in ("cmdline", "environ")]
     kept = {file: file.read_bytes() for file in job.directory.rglob("*") if file.is_file() and file.parent.name not in (
         Path(RENDEZVOUS).name, Path(DASHBOARD).name)}  # fmt: skip

@@ -6,16 +6,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class Ack(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class WatchRequest(_message.Message):
-    __slots__ = ("sender",)
-    SENDER_FIELD_NUMBER: _ClassVar[int]
-    sender: Sender
-    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ...) -> None: ...
-
 class Sender(_message.Message):
     __slots__ = ("job", "generation", "worker", "incarnation")
     JOB_FIELD_NUMBER: _ClassVar[int]

@@ -34,14 +34,9 @@ class CoordinationStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Send = channel.unary_unary(
-                '/distckpt.rpc.v1.Coordination/Send',
+        self.Connect = channel.stream_stream(
+                '/distckpt.rpc.v1.Coordination/Connect',
                 request_serializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.AgentEnvelope.SerializeToString,
-                response_deserializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.Ack.FromString,
-                _registered_method=True)
-        self.Watch = channel.unary_stream(
-                '/distckpt.rpc.v1.Coordination/Watch',
-                request_serializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.WatchRequest.SerializeToString,
                 response_deserializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.CoordinatorEnvelope.FromString,
                 _registered_method=True)
 
@@ -49,18 +44,17 @@ class CoordinationStub(object):
 class CoordinationServicer(object):
     """Missing associated documentation comment in .proto file."""
 
-    def Send(self, request, context):
-        """Says one thing to the coordinator. The answer means that it was received, not that it was acted on.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+    def Connect(self, request_iterator, context):
+        """What an agent says to the coordinator, and what the coordinator says to this incarnation, as it is said.
 
-    def Watch(self, request, context):
-        """Everything that the coordinator says to this incarnation, as it is said, until the call's deadline. The key
-        `distckpt-watching` in the initial metadata says that the stream stands: what was said before is lost. A second
-        Watch of the same incarnation replaces the first, which ends with OK. A reader that falls too far behind is cut off
-        with RESOURCE_EXHAUSTED.
+        The agent's first envelope says whose stream this is, and nothing else: a message in it is not looked at. 10 s after
+        the call the coordinator waits no longer for it (DEADLINE_EXCEEDED). The key `distckpt-connected` in the coordinator's
+        initial metadata says that the stream stands: what was said to the incarnation before is lost.
+
+        An agent that has said everything half-closes; the coordinator's OK then means that all of it was received, not that
+        it was acted on. A second stream of the same incarnation replaces the first, which is heard until the agent
+        half-closes it, for 1 s at most, and ends with OK; what still waited in it goes to the second. A reader that falls too
+        far behind is cut off with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,14 +63,9 @@ class CoordinationServicer(object):
 
 def add_CoordinationServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Send': grpc.unary_unary_rpc_method_handler(
-                    servicer.Send,
+            'Connect': grpc.stream_stream_rpc_method_handler(
+                    servicer.Connect,
                     request_deserializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.AgentEnvelope.FromString,
-                    response_serializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.Ack.SerializeToString,
-            ),
-            'Watch': grpc.unary_stream_rpc_method_handler(
-                    servicer.Watch,
-                    request_deserializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.WatchRequest.FromString,
                     response_serializer=distckpt_dot_rpc_dot_v1_dot_coordination__pb2.CoordinatorEnvelope.SerializeToString,
             ),
     }
@@ -91,7 +80,7 @@ class Coordination(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Send(request,
+    def Connect(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -101,38 +90,11 @@ class Coordination(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
-            '/distckpt.rpc.v1.Coordination/Send',
+            '/distckpt.rpc.v1.Coordination/Connect',
             distckpt_dot_rpc_dot_v1_dot_coordination__pb2.AgentEnvelope.SerializeToString,
-            distckpt_dot_rpc_dot_v1_dot_coordination__pb2.Ack.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Watch(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/distckpt.rpc.v1.Coordination/Watch',
-            distckpt_dot_rpc_dot_v1_dot_coordination__pb2.WatchRequest.SerializeToString,
             distckpt_dot_rpc_dot_v1_dot_coordination__pb2.CoordinatorEnvelope.FromString,
             options,
             channel_credentials,
