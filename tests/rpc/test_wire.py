@@ -293,21 +293,14 @@ def test_a_message_that_is_refused_is_said_once_and_the_agent_comes_back(serve: 
     assert len([each for each in caplog.messages if each.startswith("refused a message of") and fault in each]) == 1
 
 
-def test_no_thread_of_a_stream_outlives_its_client(serve: Any, connect: Any, monkeypatch: Any) -> None:
-    threads: list[threading.Thread] = []
-    take = outbox.Outbox.take
-
-    def noted(of: outbox.Outbox, requests: outbox.Requests, until: float) -> pb.AgentEnvelope | None:
-        threads.append(threading.current_thread())
-        return take(of, requests, until)
-
-    monkeypatch.setattr(outbox.Outbox, "take", noted)
-    for grace_s in (0.0, DEADLINE_S):
-        client = connect(serve().address)
-        client.states.wait_for("")
-        client.client.close(grace_s)
-    assert len(set(threads)) == 2
-    assert not [thread for thread in threads if thread.is_alive()]
+@pytest.mark.parametrize("grace_s", [0.0, DEADLINE_S])
+def test_no_thread_of_a_stream_outlives_its_client(serve: Any, connect: Any, grace_s: float) -> None:
+    client = connect(serve().address)
+    client.states.wait_for("")
+    thread = client.client._streams[0].requests._thread
+    assert thread.is_alive()
+    client.client.close(grace_s)
+    assert not thread.is_alive()
 
 
 def test_a_reader_that_does_not_read_is_cut_off_while_others_live(
