@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from distckpt.bundle.slices import is_whole
 from distckpt.model import Entry, Extent, Slice, TensorSpec
@@ -43,18 +44,24 @@ def check_coverage(shards: Sequence[Sequence[Entry]], expected: Iterable[TensorS
 
 def find_defects(shards: Iterable[Sequence[Entry]]) -> Iterator[Defect]:
     """Each tensor must be there whole once, or in slices that cover it; no two entries may share a byte of a file."""
-    tensors: dict[str, list[Entry]] = {}
+    firsts: dict[str, Entry] = {}
+    parts: dict[str, list[Entry]] = {}  # of all tensors but those that are there once and whole, which are most
     for shard in shards:
         yield from _shared_bytes(shard)
         for entry in shard:
-            tensors.setdefault(entry.name, []).append(entry)
-    for name, entries in tensors.items():
+            if entry.name in firsts:
+                parts.setdefault(entry.name, [firsts[entry.name]]).append(entry)
+                continue
+            firsts[entry.name] = entry
+            if entry.part is not None:
+                parts[entry.name] = [entry]
+    for name, entries in parts.items():
         if detail := _incomplete(entries):
             yield Defect(name, detail)
 
 
 def _shared_bytes(shard: Sequence[Entry]) -> Iterator[Defect]:
-    filled = sorted((entry for entry in shard if entry.size_bytes), key=lambda entry: entry.offset)
+    filled = sorted((entry for entry in shard if entry.size_bytes), key=attrgetter("offset"))
     for before, entry in itertools.pairwise(filled):
         if entry.offset < before.offset + before.size_bytes:
             yield Defect(entry.name, f"its bytes at {entry.offset} are also those of {before.name}")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 
 from google.protobuf.message import DecodeError
 
@@ -161,6 +162,8 @@ class _Decoder:
     def __init__(self, num_shards: int) -> None:
         self.num_shards = num_shards
         self.shards: dict[int, list[Entry]] = {}
+        self.shapes: dict[bytes, tuple[int, ...]] = {}
+        self.sound_sizes: set[tuple[int, tuple[int, ...], int]] = set()
         self.slices: dict[bytes, list[tuple[tuple[tuple[int, int], ...], pb.BundleEntryProto]]] = {}
 
     def decode(self, items: Iterator[tuple[bytes, bytes]]) -> Index:
@@ -172,23 +175,19 @@ class _Decoder:
             elif proto.slices:
                 self._sliced(key, proto)
             else:
-                self._add(_name(key), _shape(proto), proto, None)
+                self._add(_name(key), self._shape(proto), proto, None)
         if self.slices:
             raise ValueError(f"there are slices of {_name(next(iter(self.slices)))}, but not the tensor")
-        by_offset = {
-            number: tuple(sorted(entries, key=lambda entry: (entry.offset, entry.size_bytes)))
-            for number, entries in sorted(self.shards.items())
-        }
-        return Index(self.num_shards, by_offset)
+        return Index(self.num_shards, {number: _by_offset(self.shards[number]) for number in sorted(self.shards)})
 
     def _sliced(self, key: bytes, proto: pb.BundleEntryProto) -> None:
-        name, shape = _name(key), _shape(proto)
+        name, shape = _name(key), self._shape(proto)
         listed = {resolve(decode_slice_proto(part), shape) for part in proto.slices}
         for extents, slice_proto in self.slices.pop(key, []):
             part = resolve(extents, shape)
             if part not in listed:
                 raise ValueError(f"the slice {describe(part)} of {name} is stored twice, or not listed")
-            if slice_proto.dtype != proto.dtype or _shape(slice_proto) != held_shape(shape, part):
+            if slice_proto.dtype != proto.dtype or self._shape(slice_proto) != held_shape(shape, part):
                 raise ValueError(f"the slice {describe(part)} of {name} is of another type or shape than listed")
             listed.remove(part)
             self._add(name, shape, slice_proto, part)
@@ -201,21 +200,40 @@ class _Decoder:
             raise ValueError(f"{name} is in data file {shard} of {self.num_shards}")
         if offset < 0 or size < 0 or offset + size > _INT64_MAX:
             raise ValueError(f"{name} is at the impossible place {offset}, {size} bytes long")
-        try:
-            check_size(dtype_of(proto.dtype), held_shape(shape, part), size)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+        held = held_shape(shape, part)
+        sized = proto.dtype, held, size
+        if sized not in self.sound_sizes:  # many tensors are alike
+            try:
+                check_size(dtype_of(proto.dtype), held, size)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            self.sound_sizes.add(sized)
         entry = Entry(name, proto.dtype, shape, offset, size, unmask(proto.crc32c), part)
         self.shards.setdefault(shard, []).append(entry)
+
+    def _shape(self, proto: pb.BundleEntryProto) -> tuple[int, ...]:
+        """Many tensors have the same: it is looked at once."""
+        encoded = proto.shape.SerializeToString()
+        shape = self.shapes.get(encoded)
+        if shape is None:
+            shape = self.shapes[encoded] = _sound_shape(proto.shape)
+        return shape
+
+
+def _by_offset(entries: list[Entry]) -> tuple[Entry, ...]:
+    """Of two at one offset, the empty one first."""
+    entries.sort(key=attrgetter("size_bytes"))
+    entries.sort(key=attrgetter("offset"))
+    return tuple(entries)
 
 
 def _name(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
-def _shape(proto: pb.BundleEntryProto) -> tuple[int, ...]:
-    shape = tuple([dim.size for dim in proto.shape.dim])
+def _sound_shape(proto: pb.TensorShapeProto) -> tuple[int, ...]:
+    shape = tuple(dim.size for dim in proto.dim)
     impossible = any(dim < 0 for dim in shape) or math.prod(shape) > _INT64_MAX
-    if impossible or proto.shape.unknown_rank or len(shape) > RANK_MAX:
+    if impossible or proto.unknown_rank or len(shape) > RANK_MAX:
         raise ValueError(f"a tensor cannot have the shape {list(shape)[:8]}")
     return shape
