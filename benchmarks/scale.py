@@ -116,7 +116,7 @@ def of_verification(directory: str, mib: int) -> list[tuple[str, str]]:
     storage.put(index_file("ckpt-1"), encode_index([entries]))
 
     def read(offset: int) -> None:
-        storage.read_into(file, offset, np.empty(min(READ_BYTES, size_bytes - offset), np.uint8))
+        storage.read_into(file, offset, [np.empty(min(READ_BYTES, size_bytes - offset), np.uint8)])
 
     def gigabytes_per_s(act: Callable[[], Any], *, cold: bool) -> float:
         with open(storage.directory / file, "rb") as whole:  # noqa: PTH123 - for its descriptor

@@ -7,7 +7,7 @@ process is dead: nothing that it still tries (cleaning up, say) has an effect, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -63,8 +63,8 @@ class FaultyStorage:
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         return self.inner.read_at(key, offset, length)
 
-    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
-        return self.inner.read_into(key, offset, buffer)
+    def read_into(self, key: str, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
+        return self.inner.read_into(key, offset, buffers)
 
     def size(self, key: str) -> int:
         return self.inner.size(key)

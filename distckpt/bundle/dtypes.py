@@ -75,6 +75,8 @@ DTYPES: Mapping[int, DType] = MappingProxyType(
     {dtype.number: dtype for dtype in map(_parse, _TABLE.strip().splitlines())}
 )
 
+VARIABLE_LENGTH = frozenset(number for number, dtype in DTYPES.items() if dtype.variable_length)
+
 
 def dtype_of(number: int) -> DType:
     """Raises ValueError for a number that no tensor in a checkpoint can have."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from distckpt.bundle.dtypes import dtype_of
+from distckpt.bundle.dtypes import VARIABLE_LENGTH
 from distckpt.bundle.slices import is_rows
 from distckpt.model import Entry
 
@@ -29,7 +29,7 @@ _OWN_MAPPING_BYTES = 16 << 20
 
 def can_be_kept(entry: Entry) -> bool:
     """Whether its bytes lie together in the whole tensor: no slice across rows, no elements of variable length."""
-    return not dtype_of(entry.dtype).variable_length and (entry.part is None or is_rows(entry.part, entry.shape))
+    return entry.dtype not in VARIABLE_LENGTH and (entry.part is None or is_rows(entry.part, entry.shape))
 
 
 class KeptTensors:

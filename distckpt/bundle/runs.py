@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from distckpt.bundle.checksum import combine
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """Bytes `[start, start + length)` of tensor number `item`."""
+class Portion(NamedTuple):
+    """Bytes `[start, start + length)` of tensor number `item`. Cheap to make: each tensor has one or more."""
 
     item: int
     start: int
@@ -77,8 +77,12 @@ class Checksums:
 
     def of(self, item: int) -> int:
         """To be asked when all portions of the tensor were added."""
-        sums = sorted(self._sums[item])
-        total = sums[0][2] if sums else 0
-        for _, length, crc in sums[1:]:
-            total = combine(total, crc, length)
-        return total
+        return joined(self._sums[item])
+
+
+def joined(sums: Iterable[tuple[int, int, int]]) -> int:
+    """The checksum of a tensor from those of all its portions: start, length and checksum of each, in any order."""
+    total = 0
+    for start, length, crc in sorted(sums):
+        total = combine(total, crc, length) if start else crc
+    return total

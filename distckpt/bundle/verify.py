@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from distckpt.bundle.byte_stream import ByteStream
 from distckpt.bundle.checksum import crc32c
 from distckpt.bundle.coverage import find_defects
-from distckpt.bundle.dtypes import dtype_of
+from distckpt.bundle.dtypes import VARIABLE_LENGTH
 from distckpt.bundle.index import Index, decode_index
 from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.parallel import for_each
-from distckpt.bundle.runs import Checksums, Portion, Run, plan_runs
+from distckpt.bundle.runs import Portion, Run, joined, plan_runs
 from distckpt.bundle.slices import describe, held_shape
 from distckpt.bundle.strings import checksum_elements
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
@@ -28,8 +28,10 @@ from distckpt.model import Entry
 from distckpt.storage.interface import Readable
 
 _READ_BYTES = 1 << 20
-"""Read in one go: what was read is still in the processor's cache when it is summed and copied."""
-_RUNS_TOGETHER = 8
+"""Read in one go: what was read is still in the processor's cache when it is summed."""
+_PLACED_BYTES = 4 << 20
+"""Read in one go straight to the tensors' places: it takes no other memory, and few steps of Python."""
+_TOGETHER_BYTES = 8 << 20
 """Read by one thread, one after the other: two threads that touch one new huge page would both fill it with zeros."""
 _ENTRY_COST_BYTES = 64
 MISSING = "it is missing"
@@ -113,8 +115,10 @@ def _look_at_files(storage: Readable, name: str, index: Index) -> tuple[list[Fau
     return faults, readable
 
 
-def entries_of(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> dict[int, list[Entry]]:
+def entries_of(shards: Mapping[int, Sequence[Entry]], part: int, parts: int) -> Mapping[int, Sequence[Entry]]:
     """Cuts all entries, in the order of shards and offsets, into `parts` of about equal bytes: the `part`-th."""
+    if parts == 1:
+        return shards
     located = [(shard, entry) for shard in sorted(shards) for entry in shards[shard]]
     total = sum(entry.size_bytes + _ENTRY_COST_BYTES for _, entry in located)
     own: dict[int, list[Entry]] = {}
@@ -138,22 +142,26 @@ class _File:
         self._fixed: list[Entry] = []
         self._variable: list[Entry] = []
         for entry in entries:
-            (self._variable if dtype_of(entry.dtype).variable_length else self._fixed).append(entry)
+            (self._variable if entry.dtype in VARIABLE_LENGTH else self._fixed).append(entry)
         if kept is not None:
             self._rooms = [kept.room(entry) if can_be_kept(entry) else None for entry in self._fixed]
-        self._checksums = Checksums(len(self._fixed))
+        self._crcs = [0] * len(self._fixed)
+        self._sums: dict[int, list[tuple[int, int, int]]] = {}  # of those that are read in several portions
         self._faults: list[Fault] = []
 
     def checks(self) -> Iterator[Callable[[], None]]:
-        runs = plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), _READ_BYTES)
-        while together := list(islice(runs, _RUNS_TOGETHER)):
+        placed = bool(self._rooms) and all(room is not None for room in self._rooms)
+        run_bytes = _PLACED_BYTES if placed else _READ_BYTES
+        runs = plan_runs(((entry.offset, entry.size_bytes) for entry in self._fixed), run_bytes)
+        while together := list(islice(runs, _TOGETHER_BYTES // run_bytes)):
             yield partial(self._sum_all, together)
         for entry in self._variable:
             yield partial(self._check_elements, entry)
 
     def faults(self) -> list[Fault]:
         for item, entry in enumerate(self._fixed):
-            if self._checksums.of(item) != entry.crc32c:
+            crc = joined(self._sums[item]) if item in self._sums else self._crcs[item]
+            if crc != entry.crc32c:
                 self._fault(entry, _MISMATCH)
             elif self._kept is not None and self._rooms[item] is not None:
                 self._kept.keep(entry)
@@ -164,21 +172,32 @@ class _File:
             self._sum(run)
 
     def _sum(self, run: Run) -> None:
-        if len(run.portions) == 1 and (room := self._room(run.portions[0])) is not None:
-            self._checksums.add(run.portions[0], crc32c(self._fill(room, run.offset)))
+        rooms = [self._room(portion) for portion in run.portions] if self._rooms else []
+        placed = [room for room in rooms if room is not None]
+        if len(placed) == len(run.portions):
+            self._add(run, placed, self._fill(placed, run.offset))
             return
         data = np.frombuffer(self._read(run.offset, run.length), np.uint8)
-        position = 0
-        for portion in run.portions:
-            own = data[position : position + portion.length]
-            self._checksums.add(portion, crc32c(own))
-            position += portion.length
-            if (room := self._room(portion)) is not None:
-                room[: own.size] = own
+        ends = accumulate(portion.length for portion in run.portions)
+        pieces = [data[end - portion.length : end] for portion, end in zip(run.portions, ends, strict=True)]
+        self._add(run, pieces, data.size)
+        for room, piece in zip(rooms, pieces, strict=False):  # no rooms where nothing is kept
+            if room is not None:
+                room[: piece.size] = piece
 
     def _room(self, portion: Portion) -> NDArray[np.uint8] | None:
-        room = self._rooms[portion.item] if self._rooms else None
+        room = self._rooms[portion.item]
         return None if room is None else room[portion.start : portion.start + portion.length]
+
+    def _add(self, run: Run, pieces: Iterable[NDArray[np.uint8]], left: int) -> None:
+        """Sums what was read of each portion: of the last ones nothing, where the file is short."""
+        for (item, start, length), piece in zip(run.portions, pieces, strict=True):
+            crc = crc32c(piece[: max(0, left)] if left < length else piece)
+            left -= length
+            if length == self._fixed[item].size_bytes:
+                self._crcs[item] = crc
+            else:
+                self._sums.setdefault(item, []).append((start, length, crc))
 
     def _check_elements(self, entry: Entry) -> None:
         def fetch(offset: int, length: int) -> bytes:
@@ -200,12 +219,12 @@ class _File:
         except ObjectMissing:
             return b""
 
-    def _fill(self, room: NDArray[np.uint8], offset: int) -> NDArray[np.uint8]:
-        """As `_read`, without a copy."""
+    def _fill(self, rooms: Sequence[NDArray[np.uint8]], offset: int) -> int:
+        """As `_read`, without a copy: how many bytes there were."""
         try:
-            return room[: self._storage.read_into(self._path, offset, room)]
+            return self._storage.read_into(self._path, offset, rooms)
         except ObjectMissing:
-            return room[:0]
+            return 0
 
     def _fault(self, entry: Entry, detail: str) -> None:
         place = f"the slice {describe(entry.part)}: " if entry.part else ""

@@ -6,7 +6,7 @@ away, and writes no checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distckpt.errors import ObjectMissing
-from distckpt.storage.interface import Readable, StagedFile, Storage
+from distckpt.storage.interface import Readable, StagedFile, Storage, fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,8 @@ class Rehearsal:
             return self._inner.read_at(key, offset, length)
         return self.read(key)[offset : offset + length]
 
-    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
-        data = self.read_at(key, offset, buffer.size)
-        buffer[: len(data)] = np.frombuffer(data, np.uint8)
-        return len(data)
+    def read_into(self, key: str, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
+        return fill(buffers, self.read_at(key, offset, sum(buffer.size for buffer in buffers)))
 
     def size(self, key: str) -> int:
         if key not in self._changed:

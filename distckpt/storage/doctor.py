@@ -143,7 +143,7 @@ def read_speed(storage: Storage, key: str) -> _Attempt:
     buffer = np.empty(_CHUNK_BYTES, np.uint8)
     begun = time.perf_counter()
     for offset in range(0, SPEED_BYTES, _CHUNK_BYTES):
-        _require(storage.read_into(key, offset, buffer) == _CHUNK_BYTES, "a file is shorter than what was written")
+        _require(storage.read_into(key, offset, [buffer]) == _CHUNK_BYTES, "a file is shorter than what was written")
     rate = SPEED_BYTES / (time.perf_counter() - begun)
     return f"{size(int(rate))} per second (by one thread, the kernel asked to forget it first)", {"bytes_per_s": rate}
 

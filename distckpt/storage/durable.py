@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from distckpt.errors import ObjectMissing, StorageError, StorageNoSpace
 from distckpt.storage.interface import Bytes, view_of
 
+_BUFFERS_MAX = 1024
+"""Linux fills no more of them in one call (IOV_MAX)."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 """Some file systems cannot fsync a directory and say so; PostgreSQL (fsync_fname_ext) goes on in the same way."""
@@ -73,12 +75,17 @@ def read_up_to(fd: int, offset: int, length: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def read_into(fd: int, offset: int, buffer: NDArray[np.uint8]) -> int:
-    """Fills `buffer` from `offset`; returns how many bytes there were, fewer only at the end of the file."""
-    view = buffer.data
-    filled = 0
-    while filled < len(view) and (count := os.preadv(fd, [view[filled:]], offset + filled)):
+def read_into(fd: int, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
+    """Fills `buffers`, in turn, from `offset`; returns how many bytes there were, fewer only at the end of the file."""
+    views = [buffer.data for buffer in buffers if buffer.size]
+    filled = first = 0
+    while first < len(views) and (count := os.preadv(fd, views[first : first + _BUFFERS_MAX], offset + filled)):
         filled += count
+        while first < len(views) and count >= len(views[first]):
+            count -= len(views[first])
+            first += 1
+        if count:
+            views[first] = views[first][count:]
     return filled
 
 

@@ -8,7 +8,7 @@ an error is durable. Errors are `StorageError` (`ObjectMissing`, `StorageNoSpace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -22,6 +22,15 @@ Bytes = bytes | NDArray[np.uint8]
 def view_of(data: Bytes) -> memoryview:
     """`data` without a copy."""
     return memoryview(data) if isinstance(data, bytes) else data.data
+
+
+def fill(buffers: Sequence[NDArray[np.uint8]], data: bytes) -> int:
+    """Copies `data` into `buffers`, in turn: for a storage that has its files in memory."""
+    left = np.frombuffer(data, np.uint8)
+    for buffer in buffers:
+        buffer[: left.size] = left[: buffer.size]
+        left = left[buffer.size :]
+    return len(data)
 
 
 class StagedFile(Protocol):
@@ -53,10 +62,9 @@ class Readable(Protocol):
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`, fewer at the end. Raises ObjectMissing."""
 
-    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
-        """Fills `buffer` (one-dimensional, C-contiguous) from `offset` and returns how much of it: less at the end.
-
-        Raises ObjectMissing.
+    def read_into(self, key: str, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
+        """Fills `buffers` (one-dimensional, C-contiguous), in turn, from `offset`, and returns how many bytes there
+        were: fewer at the end. Raises ObjectMissing.
         """
 
     def size(self, key: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distckpt.errors import ObjectMissing, StorageError
-from distckpt.storage.interface import Bytes, Readable, view_of
+from distckpt.storage.interface import Bytes, Readable, fill, view_of
 from distckpt.storage.keys import check_handle, check_key
 
 
@@ -44,10 +44,8 @@ class MemoryStorage:
     def read_at(self, key: str, offset: int, length: int) -> bytes:
         return self.read(key)[offset : offset + length]
 
-    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
-        data = self.read_at(key, offset, buffer.size)
-        buffer[: len(data)] = np.frombuffer(data, np.uint8)
-        return len(data)
+    def read_into(self, key: str, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
+        return fill(buffers, self.read_at(key, offset, sum(buffer.size for buffer in buffers)))
 
     def size(self, key: str) -> int:
         return len(self.read(key))

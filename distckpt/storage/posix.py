@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import local
@@ -124,9 +124,9 @@ class PosixStorage:
         with self._opened("read", key) as (fd, size):
             return read_up_to(fd, offset, max(0, min(length, size - offset)))
 
-    def read_into(self, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
+    def read_into(self, key: str, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
         with self._opened("read", key) as (fd, _):
-            return read_into(fd, offset, buffer)
+            return read_into(fd, offset, buffers)
 
     def size(self, key: str) -> int:
         with self._opened("size", key) as (_, size):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from distckpt.bundle.loader import Loader
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.strings import encode_strings
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
+from distckpt.model import Extent
 from distckpt.storage.posix import PosixStorage
 
 WriteBundle = Callable[..., object]
@@ -49,9 +51,9 @@ def counted(storage: PosixStorage, monkeypatch: pytest.MonkeyPatch) -> Callable[
         lengths.append(length)
         return read_at(self, key, offset, length)
 
-    def counting_into(self: PosixStorage, key: str, offset: int, buffer: NDArray[np.uint8]) -> int:
-        lengths.append(buffer.size)
-        return read_into(self, key, offset, buffer)
+    def counting_into(self: PosixStorage, key: str, offset: int, buffers: Sequence[NDArray[np.uint8]]) -> int:
+        lengths.extend(buffer.size for buffer in buffers)
+        return read_into(self, key, offset, buffers)
 
     monkeypatch.setattr(PosixStorage, "read_at", counting_at)
     monkeypatch.setattr(PosixStorage, "read_into", counting_into)
@@ -141,6 +143,43 @@ def test_what_changed_after_the_verification_of_others_is_found(
     file.write_bytes(content)
     with pytest.raises(CorruptCheckpoint, match="big"):
         loader.take(["big"])
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_has_faults_of_the_tensors_that_are_not_there(
+    storage: PosixStorage,
+    write_bundle: WriteBundle,
+    payload_of: PayloadOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are zeros, as fresh memory is."""
+    write_bundle("z", [[payload_of(name, np.zeros(100, np.int8)) for name in ("here", "half", "gone")]])
+    file = tmp_path / "z.data-00000-of-00001"
+    file.write_bytes(file.read_bytes()[:150])
+    monkeypatch.setattr(PosixStorage, "size", lambda self, key: 300 if "data" in key else len(self.read(key)))
+    loader = Loader(storage, "z", threads=1)
+    assert [fault.tensor for fault in loader.verify()] == ["gone", "half"]
+    with pytest.raises(CorruptCheckpoint, match="half"):
+        loader.take(["here", "half"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_tensors_beside_slices_that_cannot_be_kept_are_as_they_were(
+    storage: PosixStorage, write_bundle: WriteBundle, payload_of: PayloadOf, threads: int
+) -> None:
+    columns = [
+        dataclasses.replace(
+            payload_of("columns", BIG[:, start : start + 500]),
+            shape=BIG.shape,
+            part=(Extent(0, 3000), Extent(start, 500)),
+        )
+        for start in (0, 500)
+    ]
+    write_bundle("n", [[payload_of("big", BIG), columns[0], payload_of("small", SMALL)], columns[1:]])
+    loader = Loader(storage, "n", threads)
+    assert loader.verify() == []
+    taken = loader.take(["columns", "big", "small"])
+    assert [payload.data.tobytes() for payload in taken] == [BIG.tobytes(), SMALL.tobytes()]
 
 
 def test_a_checkpoint_that_is_not_there_is_missing(storage: PosixStorage) -> None:

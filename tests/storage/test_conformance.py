@@ -52,7 +52,7 @@ def test_an_empty_object_is_an_object(storage: Storage) -> None:
 @pytest.mark.parametrize("key", ["nothing", "no/such/folder", "file/below"])
 def test_what_is_absent_is_reported_as_missing_by_name(storage: Storage, operation: str, key: str) -> None:
     storage.put("file", b"x")
-    arguments = {"read_at": (0, 1), "read_into": (0, np.empty(1, np.uint8))}.get(operation, ())
+    arguments = {"read_at": (0, 1), "read_into": (0, [np.empty(1, np.uint8)])}.get(operation, ())
     with pytest.raises(ObjectMissing, match=key):
         getattr(storage, operation)(key, *arguments)
 
@@ -76,8 +76,17 @@ def test_read_at_gives_what_is_there_and_no_more(storage: Storage) -> None:
 def test_read_into_fills_what_is_there_and_no_more(storage: Storage, offset: int, found: list[int]) -> None:
     storage.put("a", bytes(range(10)))
     buffer = np.full(4, 255, np.uint8)
-    assert storage.read_into("a", offset, buffer) == len(found)
+    assert storage.read_into("a", offset, [buffer[:1], buffer[1:1], buffer[1:]]) == len(found)
     assert buffer.tolist() == found + [255] * (4 - len(found))
+
+
+def test_read_into_fills_more_buffers_than_a_system_call_takes(storage: Storage) -> None:
+    content = np.random.default_rng(0).integers(0, 256, 5000, np.uint8)
+    storage.put("a", content.tobytes())
+    buffer = np.zeros(6000, np.uint8)
+    assert storage.read_into("a", 0, [buffer[start : start + 2] for start in range(0, 6000, 2)]) == content.size
+    assert np.array_equal(buffer[:5000], content)
+    assert not buffer[5000:].any()
 
 
 def test_keys_are_all_below_a_folder_sorted(storage: Storage) -> None:
@@ -205,7 +214,7 @@ def test_under_own_names_a_key_is_the_sealed_file_whatever_has_its_name(storage:
         harm()
         reading = storage.under_own_names({"a": handle, "b": gone})
         assert (reading.read("a"), reading.size("a"), reading.read_at("a", 3, 9)) == (b"content", 7, b"tent")
-        assert (reading.read_into("a", 1, buffer), bytes(buffer)) == (3, b"ont")
+        assert (reading.read_into("a", 1, [buffer]), bytes(buffer)) == (3, b"ont")
         assert reading.read("other") == b"o"
     storage.put("b", b"of somebody else")
     storage.discard(gone)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distckpt.errors import ObjectMissing, OutcomeUnknown, StorageError, StorageNoSpace
@@ -238,6 +239,19 @@ def test_a_short_read_is_continued(storage: PosixStorage, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "pread", lambda fd, length, offset: real(fd, min(length, 7), offset))
     assert storage.read("x") == bytes(range(100))
     assert storage.read_at("x", 10, 50) == bytes(range(10, 60))
+
+
+def test_a_short_read_into_several_buffers_is_continued(storage: PosixStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.put("x", bytes(range(100)))
+    real = os.preadv
+
+    def short(fd: int, views: list[memoryview], offset: int) -> int:
+        return real(fd, [views[0][:7]] if len(views[0]) > 7 else views[:2], offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+    buffer = np.zeros(100, np.uint8)
+    assert storage.read_into("x", 10, [buffer[:20], buffer[20:23], buffer[23:]]) == 90
+    assert buffer.tolist() == [*range(10, 100), *[0] * 10]
 
 
 def test_a_file_system_without_hard_links_is_named_as_the_trouble(storage: PosixStorage, recorder: Recorder) -> None:
