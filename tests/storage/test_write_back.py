@@ -73,10 +73,11 @@ def test_a_disk_that_fails_at_once_spoils_the_file(
         file.seal()
 
 
-def test_where_the_system_cannot_the_file_is_written_all_the_same(
-    storage: PosixStorage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_where_the_system_will_not_the_file_is_written_all_the_same(
+    storage: PosixStorage, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(write_back, "_sync_file_range", refusing(errno.ENOSYS))
+    monkeypatch.setattr(write_back, "_sync_file_range", refusing(number))
     file = storage.stage(1, "shard")
     file.write_at(0, bytes(SIZE))
     assert storage.staged_size(file.seal()) == SIZE
