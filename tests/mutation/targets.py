@@ -55,6 +55,7 @@ TARGETS = (
         STORAGE,
     ),
     Target("storage/memory.py", methods("MemoryStorage", "under_own_names"), files("storage", "conformance")),
+    Target("storage/write_back.py", ("begin_write_back",), files("storage", "write_back")),
     Target("storage/posix_staged.py", methods("PosixStagedFile", "seal", "_is_there"), STORAGE),
     Target("storage/link.py", ("link_if_absent", "_settle", "_is_file"), STORAGE),
     Target("journal/log.py", methods("Journal", "begin", "settle", "check_fence", "_place", "_raise_fenced"), JOURNAL),
