@@ -16,6 +16,7 @@ from distckpt.journal.records import CommitRecord, GenerationRecord, QuarantineR
 from distckpt.journal.state import JournalState, apply
 from distckpt.model import Cause, Checkpoint
 from distckpt.protocol.messages import RestoreDecided, Wish, WishOver
+from distckpt.storage.memory import MemoryStagedFile
 
 if TYPE_CHECKING:
     from simulated.process import Process
@@ -53,6 +54,7 @@ class Checker:
         self._restored: list[tuple[int, str | None]] = []
         self._decisions: dict[tuple[int, int], str | None] = {}
         self.corrupted: set[str] = set()
+        self._rotten: set[MemoryStagedFile | None] = set()
         self.wishes: dict[tuple[str, int], tuple[float, Wish]] = {}
         """Those that have no outcome yet, with the time they came."""
         self._loss: tuple[float, int] | None = None
@@ -74,7 +76,15 @@ class Checker:
     def changed(self, key: str) -> None:
         """I1: what is visible is complete, at every moment."""
         if key.startswith("ckpt-"):
-            self._check_visible(key.split(".", 1)[0])
+            name = key.split(".", 1)[0]
+            if self._world.storage._files.get(key) in self._rotten:  # a link, which was not committed then
+                self.corrupted.add(name)
+            self._check_visible(name)
+
+    def rotted(self, key: str, file: MemoryStagedFile, names: set[str]) -> None:
+        """A bit of `file` has flipped, which `key` names and the checkpoints `names` have."""
+        self._rotten.add(file)
+        self.corrupted |= {key.split(".", 1)[0], *names}
 
     def _check_visible(self, name: str) -> Tag | None:
         if name in self.corrupted:

@@ -10,7 +10,7 @@ from typing import Protocol
 from distckpt.errors import OutcomeUnknown, StorageError
 from distckpt.journal.reading import load
 from distckpt.storage.interface import Bytes, Readable, StagedFile
-from distckpt.storage.memory import MemoryStorage
+from distckpt.storage.memory import MemoryStagedFile, MemoryStorage
 
 
 class Crash(BaseException):
@@ -103,9 +103,9 @@ class Disk:
         return self._shared.staged()
 
 
-def rot(storage: MemoryStorage, key: str, rng: Random) -> set[str]:
+def rot(storage: MemoryStorage, key: str, rng: Random) -> tuple[MemoryStagedFile, set[str]]:
     """Flips a bit of the file that `key` names, under all its names: its own, and those that it was linked to. Returns
-    the checkpoints that have it, those too that are committed and not visible yet.
+    it, and the checkpoints that have it, those too that are committed and not visible yet.
     """
     file = storage._files[key]
     file._data[rng.randrange(file.size)] ^= 1
@@ -113,7 +113,7 @@ def rot(storage: MemoryStorage, key: str, rng: Random) -> set[str]:
         if its is file:
             storage._objects[name] = file.content()
     live = load(storage).state.live
-    return {each.name for each in live if any(storage.holds(its.handle, file) for its in each.files)}
+    return file, {each.name for each in live if any(storage.holds(its.handle, file) for its in each.files)}
 
 
 class _StagedFile:

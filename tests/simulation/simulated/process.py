@@ -6,6 +6,7 @@ outcome later, and a process that has died does nothing any more.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ class Process:
         self.snapshots: dict[int, Tag] = {}
         self.kept: list[int] = []
         self._tick_at = float("inf")
+        self._writing = False
+        self._to_write: deque[effects.WriteShare] = deque()
         self._wishes = 0
         self._flipped: frozenset[str] = frozenset()
 
@@ -166,7 +169,7 @@ class Process:
             case effects.DescribeSpecs(round=number):
                 world.at(0, lambda: self.handle(events.SpecsGiven(number, SPECS)))
             case effects.WriteShare():
-                world.at(world.writing_time(), lambda: self.guarded(lambda: self._write(effect)))
+                world.at(world.writing_time(), lambda: self._write_in_turn(effect))
             case effects.LookAtJournal():
                 world.at(world.rng.uniform(0, 0.1), lambda: self.guarded(lambda: look(self, effect)))
             case effects.TakeOver():
@@ -233,6 +236,20 @@ class Process:
             return
         self.snapshots[ordinal] = (self.me.generation, self.training.step)
         self.handle(events.Captured(ordinal))
+
+    def _write_in_turn(self, effect: effects.WriteShare) -> None:
+        """One share after the other, as on the real agent's lane: one that hangs holds up the next."""
+        if self.postponed(lambda: self._write_in_turn(effect)):
+            return
+        if self._writing:
+            self._to_write.append(effect)
+            return
+        self._writing = True
+        self.guarded(lambda: self._write(effect))
+        self._writing = False
+        if self._to_write:
+            following = self._to_write.popleft()
+            self.world.at(0, lambda: self._write_in_turn(following))
 
     def _write(self, effect: effects.WriteShare) -> None:
         shares = plan(SPECS, effect.own_bytes, effect.splits, effect.weights)

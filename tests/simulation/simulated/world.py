@@ -145,7 +145,7 @@ class World:
         names = sorted(key for key in self.storage.keys("") if key.startswith("ckpt-") and ".data-" in key)
         if names and self.rng.random() < self.faults.corrupt:
             key = names[-1]
-            self.checker.corrupted |= {key.split(".", 1)[0], *rot(self.storage, key, self.rng)}
+            self.checker.rotted(key, *rot(self.storage, key, self.rng))
             self.tell(f"{key} is corrupted")
 
     def all_are_at(self, process: Process) -> bool:
