@@ -67,22 +67,23 @@ def even_runs(sizes: Iterable[int], run_bytes: int) -> Iterator[Run]:
 
 
 class Checksums:
-    """The checksums of tensors whose portions are summed in any order, by any thread."""
+    """The checksums of tensors of these `sizes`, whose portions are summed in any order, by any thread."""
 
-    def __init__(self, items: int) -> None:
-        self._sums: list[list[tuple[int, int, int]]] = [[] for _ in range(items)]
+    def __init__(self, sizes: Iterable[int]) -> None:
+        self._sizes = list(sizes)
+        self._whole = [0] * len(self._sizes)  # of most tensors there is one portion: no list for each
+        self._parts: dict[int, list[tuple[int, int, int]]] = {}
 
     def add(self, portion: Portion, crc: int) -> None:
-        self._sums[portion.item].append((portion.start, portion.length, crc))
+        item, start, length = portion
+        if length == self._sizes[item]:
+            self._whole[item] = crc
+        else:
+            self._parts.setdefault(item, []).append((start, length, crc))
 
     def of(self, item: int) -> int:
         """To be asked when all portions of the tensor were added."""
-        return joined(self._sums[item])
-
-
-def joined(sums: Iterable[tuple[int, int, int]]) -> int:
-    """The checksum of a tensor from those of all its portions: start, length and checksum of each, in any order."""
-    total = 0
-    for start, length, crc in sorted(sums):
-        total = combine(total, crc, length) if start else crc
-    return total
+        total = self._whole[item]
+        for start, length, crc in sorted(self._parts.get(item, ())):
+            total = combine(total, crc, length) if start else crc
+        return total

@@ -15,7 +15,7 @@ from distckpt.bundle.writer import RUN_BYTES
 def checksums(payloads: Sequence[Payload], *, threads: int) -> tuple[int, ...]:
     """The CRC32C of each payload's data, on `threads` threads."""
     offsets = itertools.accumulate((payload.data.size for payload in payloads), initial=0)
-    sums = Checksums(len(payloads))
+    sums = Checksums(payload.data.size for payload in payloads)
 
     def add(run: Run) -> None:
         for each in run.portions:

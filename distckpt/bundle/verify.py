@@ -20,7 +20,7 @@ from distckpt.bundle.index_file import read_index_file
 from distckpt.bundle.kept import KeptTensors, can_be_kept
 from distckpt.bundle.names import data_file, index_file
 from distckpt.bundle.parallel import for_each
-from distckpt.bundle.runs import Portion, Run, joined, plan_runs
+from distckpt.bundle.runs import Checksums, Portion, Run, plan_runs
 from distckpt.bundle.slices import describe, held_shape
 from distckpt.bundle.strings import checksum_elements
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
@@ -145,8 +145,7 @@ class _File:
             (self._variable if entry.dtype in VARIABLE_LENGTH else self._fixed).append(entry)
         if kept is not None:
             self._rooms = [kept.room(entry) if can_be_kept(entry) else None for entry in self._fixed]
-        self._crcs = [0] * len(self._fixed)
-        self._sums: dict[int, list[tuple[int, int, int]]] = {}  # of those that are read in several portions
+        self._checksums = Checksums(entry.size_bytes for entry in self._fixed)
         self._faults: list[Fault] = []
 
     def checks(self) -> Iterator[Callable[[], None]]:
@@ -160,8 +159,7 @@ class _File:
 
     def faults(self) -> list[Fault]:
         for item, entry in enumerate(self._fixed):
-            crc = joined(self._sums[item]) if item in self._sums else self._crcs[item]
-            if crc != entry.crc32c:
+            if self._checksums.of(item) != entry.crc32c:
                 self._fault(entry, _MISMATCH)
             elif self._kept is not None and self._rooms[item] is not None:
                 self._kept.keep(entry)
@@ -191,13 +189,9 @@ class _File:
 
     def _add(self, run: Run, pieces: Iterable[NDArray[np.uint8]], left: int) -> None:
         """Sums what was read of each portion: of the last ones nothing, where the file is short."""
-        for (item, start, length), piece in zip(run.portions, pieces, strict=True):
-            crc = crc32c(piece[: max(0, left)] if left < length else piece)
-            left -= length
-            if length == self._fixed[item].size_bytes:
-                self._crcs[item] = crc
-            else:
-                self._sums.setdefault(item, []).append((start, length, crc))
+        for portion, piece in zip(run.portions, pieces, strict=True):
+            self._checksums.add(portion, crc32c(piece[: max(0, left)] if left < portion.length else piece))
+            left -= portion.length
 
     def _check_elements(self, entry: Entry) -> None:
         def fetch(offset: int, length: int) -> bytes:

@@ -33,7 +33,7 @@ def write_share(payloads: Sequence[Payload], file: StagedFile, *, threads: int) 
     for payload in payloads:
         _check(payload)
     offsets = list(itertools.accumulate((payload.data.size for payload in payloads), initial=0))
-    checksums = Checksums(len(payloads))
+    checksums = Checksums(payload.data.size for payload in payloads)
     own = threading.local()  # to each thread, its memory: fresh memory costs more than the copy
 
     def write(run: Run) -> None:

@@ -191,16 +191,19 @@ def test_a_stream_is_renewed_before_its_deadline_and_nothing_is_lost_by_it(
     assert not server.disconnects.items
 
 
+def standing(stream: Any) -> Any:
+    stream.initial_metadata()
+    return stream
+
+
 def test_a_second_stream_of_an_incarnation_replaces_the_first(
     serve: Any, stub: Any, open_stream: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(streams, "REPLACED_S", 0.05)
     server = serve()
     bare = stub(server.address)
-    first = open_stream(bare, OPENING)
-    first.initial_metadata()
-    second = open_stream(bare, OPENING)
-    second.initial_metadata()
+    first = standing(open_stream(bare, OPENING))
+    second = standing(open_stream(bare, OPENING))
     assert list(first) == []
     assert first.code() is grpc.StatusCode.OK
     assert not server.disconnects.items
@@ -216,12 +219,10 @@ def test_what_waits_in_a_stream_that_is_replaced_goes_to_the_next(
     monkeypatch.setattr(streams, "REPLACED_S", 0.05)
     server = serve()
     bare = stub(server.address)
-    first = open_stream(bare, OPENING)
-    first.initial_metadata()
+    first = standing(open_stream(bare, OPENING))
     for number in range(200):  # more than goes to who does not read
         server.server.send(CoordinatorEnvelope(ME, Aborted(number, 1, Cause("Fenced", "x" * 60_000))))
-    second = open_stream(bare, OPENING)
-    second.initial_metadata()
+    second = standing(open_stream(bare, OPENING))
     heard = [message.aborted.round for message in first]
     assert 0 < len(heard) < 200
     heard += [next(second).aborted.round for _ in range(200 - len(heard))]
