@@ -28,7 +28,8 @@ class Options:
       of the job, handed out through the shared directory.
     - `job`: what this job is called, where neither `distckpt run` nor a scheduler says so; a restart must give the same
       name.
-    - `writer_threads`: threads that write a share, per worker.
+    - `writer_threads`: threads that write a share, per worker, beside the training. (A restore, which no training runs
+      beside, reads with one for each core, eight at most.)
     - `memory_budget`: bytes of a worker's memory that an asynchronous save may take beside the training. Default: one
       copy of the variables that the steps update meanwhile, and STAGING_BYTES; more it never takes. Where all that is
       saved and STAGING_BYTES are more than the budget, `save` returns after the commit, as without `async_save`: no
@@ -76,15 +77,22 @@ class Options:
             parse_address(self.metrics, "metrics")
         if isinstance(self.dashboard, str):
             parse_address(self.dashboard, "dashboard")
-        every = self.snapshot_every
-        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-            raise ConfigurationError(f"Options(snapshot_every={every!r}): a positive number of steps, or None")
+        if not _is_count(self.writer_threads):
+            raise ConfigurationError(f"Options(writer_threads={self.writer_threads!r}): a positive number of threads")
+        if self.snapshot_every is not None and not _is_count(self.snapshot_every):
+            raise ConfigurationError(
+                f"Options(snapshot_every={self.snapshot_every!r}): a positive number of steps, or None"
+            )
         _check_choice("changed_world", self.changed_world, get_args(ChangedWorld))
         _check_choice("cross_check", self.cross_check, get_args(CrossCheck))
 
     def affords(self, size_bytes: int) -> bool:
         """Whether the training may go on while a save of so many bytes is written."""
         return self.memory_budget is None or size_bytes + STAGING_BYTES <= self.memory_budget
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _check_choice(option: str, chosen: str, choices: tuple[str, ...]) -> None:

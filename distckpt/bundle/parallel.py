@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+READERS_MAX = 8
+"""A checksum takes a core some 5 GB/s or more; more than a few only disturb a disk."""
 
 
 def for_each(work: Callable[[T], None], things: Iterable[T], threads: int) -> None:
@@ -38,3 +42,12 @@ def for_each(work: Callable[[T], None], things: Iterable[T], threads: int) -> No
         helper.join()
     if errors:
         raise errors[0]
+
+
+def readers() -> int:
+    """Threads for reading where nothing else wants the processor, as in a restore: one for each core that this process
+    may use, up to `READERS_MAX`; two at least, so that one sums while the other waits for the disk. What a save may
+    take beside a training is another question.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return max(2, min(READERS_MAX, len(affinity(0)) if affinity else os.cpu_count() or 1))

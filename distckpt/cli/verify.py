@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import asdict
 
+from distckpt.bundle.parallel import readers
 from distckpt.bundle.verify import Fault
 from distckpt.catalog import Catalog
 from distckpt.cli.progress import Progress
@@ -14,9 +14,6 @@ from distckpt.errors import ConfigurationError
 from distckpt.journal.leases import identity
 from distckpt.model import Checkpoint
 from distckpt.text import size
-
-_THREADS = max(2, min(8, os.cpu_count() or 1))
-"""As many as processors: a checksum takes one of them 5 GB/s; more than a few only disturb a disk."""
 
 Result = tuple[Checkpoint, list[Fault]]
 
@@ -29,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = []
     with Progress(sum(each.size_bytes for each in wanted)) as progress:
         for checkpoint in wanted:
-            faults = catalog.verify(checkpoint, threads=_THREADS, on_read=progress.add)
+            faults = catalog.verify(checkpoint, threads=readers(), on_read=progress.add)
             if faults and not _is_live(catalog, checkpoint):
                 continue  # retention removed it while it was read: that is no fault
             results.append((checkpoint, faults))

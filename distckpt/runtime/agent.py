@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from distckpt.bundle.loader import Loader
+from distckpt.bundle.parallel import readers
 from distckpt.bundle.payload import Payload
 from distckpt.bundle.writer import write_share
 from distckpt.commit.verification import read_manifest, under_own_names, verify_states
@@ -226,7 +227,7 @@ class AgentRuntime:
 
     def loader(self, name: str) -> Loader:
         """Reads the checkpoint with the prefix `name`, on any thread."""
-        return Loader(self._storage, name, self._threads)
+        return Loader(self._storage, name, readers())
 
     def specs_of(self, digest: str) -> Sequence[TensorSpec] | None:
         """The specs that this is the digest of, if they are those of the last save that was asked for."""
@@ -478,10 +479,10 @@ class AgentRuntime:
         try:
             is_chief = self._me.worker == CHIEF
             files = under_own_names(self._storage, effect.name, effect.manifest_sha256, healing=is_chief)
-            loader = Loader(files, effect.name, self._threads)
+            loader = Loader(files, effect.name, readers())
             manifest, chain = read_manifest(files, effect.name, effect.manifest_sha256)
             found = loader.verify() if ticket and ticket.whole else loader.verify(effect.part, effect.parts)
-            found += verify_states(files, manifest, effect.part, effect.parts, self._threads)
+            found += verify_states(files, manifest, effect.part, effect.parts, readers())
             faults = list(dict.fromkeys([*chain, *found]))
         except (DistckptError, OSError) as error:
             self._loop.post(events.VerifyFailed(effect.round, cause_of(error, self._me.worker)))

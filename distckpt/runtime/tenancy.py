@@ -72,6 +72,8 @@ class Tenancy:
     `session` is the last one, which may be closed; `claim` before using it. `follower` hears what happens.
     """
 
+    session: Session
+
     def __init__(self, directory: str, prefix: str, open_session: OpenSession, follower: Follower) -> None:
         """Takes the seat and raises what `open_session` raises. `prefix`: how the names of its checkpoints begin."""
         self._prefix = prefix
@@ -81,7 +83,7 @@ class Tenancy:
             self._seat = _seats.setdefault(directory, _Seat())
         self._open_session = open_session
         with self._seat.lock:
-            self.session = self._sit_down()
+            self._sit_down()
             self._inherited = frozenset(each.name for each in self.session.checkpoints)
 
     def follow(self, follower: Follower) -> None:
@@ -90,10 +92,12 @@ class Tenancy:
 
     def claim(self) -> None:
         """Makes sure that `session` is the open one; where it had to be opened again, the followers hear of it."""
+        if self._seat.taken_by is self:  # at every step's end: not worth the lock
+            return
         with self._seat.lock:
             if self._seat.taken_by is self:
                 return
-            self.session = self._sit_down()
+            self._sit_down()
             for follower in self._followers:
                 follower.remember(self.session.checkpoints)
 
@@ -111,19 +115,18 @@ class Tenancy:
                 self._seat.taken_by = None
                 self.session.close()
 
-    def _sit_down(self) -> Session:
+    def _sit_down(self) -> None:
         other = self._seat.taken_by
         if other is not None:
             self._seat.taken_by = None
             other.session.hand_over()
         self._seat.prefixes.add(self._prefix)
         if self._inherited is None:  # the first: whatever is there is taken over
-            session = self._open_session(self._committed, frozenset(), frozenset())
+            self.session = self._open_session(self._committed, frozenset(), frozenset())
         else:
             others = frozenset(self._seat.prefixes - {self._prefix})
-            session = self._open_session(self._committed, others, self._inherited)
-        self._seat.taken_by = self
-        return session
+            self.session = self._open_session(self._committed, others, self._inherited)
+        self._seat.taken_by = self  # after the session: `claim` looks at it without the lock
 
     def _committed(self, ticket: SaveTicket, committed: Committed) -> None:
         for follower in self._followers:
