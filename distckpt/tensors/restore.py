@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from distckpt.bundle.loader import Loader
 from distckpt.errors import CorruptCheckpoint, ObjectMissing
-from distckpt.tensors import internals
+from distckpt.tensors import collection, internals
 from distckpt.tensors.host import can_share, tensors_of
 
 _ABSENT = "No such file or directory"
@@ -36,7 +36,7 @@ def restore(checkpoint: Any, path: str, loader: Loader) -> Any:
     if not tf.executing_eagerly():
         return checkpoint.restore(path)  # operations of a graph, for its session to run
     try:
-        with internals.tensors_read_by(path, lambda wanted: _load(loader, wanted)):
+        with collection.deferred(), internals.tensors_read_by(path, lambda wanted: _load(loader, wanted)):
             return checkpoint.restore(path)
     except (tf.errors.OpError, IndexError) as error:
         if isinstance(error, tf.errors.NotFoundError) or _ABSENT in str(error):

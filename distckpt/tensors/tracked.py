@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from distckpt.errors import UnsupportedState
-from distckpt.tensors import internals
+from distckpt.tensors import collection, internals
 from distckpt.tensors.items import Aggregated, Evaluated, Read, Serializing, Sorter
 from distckpt.tensors.reading import Reads
 
@@ -83,6 +83,11 @@ def walk(checkpoint: Any, world_size: int) -> Tracked:
 
     Raises UnsupportedState where TensorFlow could not save it either, or TensorFlow's own tf.errors.OpError.
     """
+    with collection.deferred():
+        return _walk(checkpoint, world_size)
+
+
+def _walk(checkpoint: Any, world_size: int) -> Tracked:
     try:
         found = internals.serialize(checkpoint)
     except (ValueError, NotImplementedError) as error:
