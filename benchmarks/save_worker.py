@@ -103,7 +103,7 @@ class Bench:
             for way, act, finish in self.ways_to_save(ours, stock, number):
                 times.setdefault(way, []).append(self.timed(act, finish))
         report = ours.last_save
-        for _ in range(max(3, self.rounds // 4)):
+        for _ in range(max(3, self.rounds // 2)):
             for way, act in self.ways_to_restore(ours, stock):
                 times.setdefault(way, []).append(self.timed(act, self.meet))
         beside = self.beside(report.name)

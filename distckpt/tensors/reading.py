@@ -21,6 +21,7 @@ class Reads:
     def __init__(self, items: Iterable[Read]) -> None:
         self.items = tuple(items)
         self._batches = tuple(map(_Batch, _by_device(self.items)))
+        self._unset = self.items  # those that had no value when they were last looked at
 
     def __iter__(self) -> Iterator[Read]:
         return iter(self.items)
@@ -30,6 +31,9 @@ class Reads:
         tensors: dict[str, Any] = {}
         for batch in self._batches:
             tensors.update(batch.values())
+        self._unset = tuple(item for item in self._unset if _is_unset(item, tensors.get(item.key)))
+        for item in self._unset:
+            tensors.pop(item.key, None)
         return tensors
 
 
@@ -52,6 +56,11 @@ class _Batch:
             if not half:
                 return {}
             return {**_Batch(self._items[:half]).values(), **_Batch(self._items[half:]).values()}
+
+
+def _is_unset(item: Read, found: Any) -> bool:
+    """Whether `found`, read from a variable, is no value: of one that has none TensorFlow may give an empty tensor."""
+    return found is None or (0 in found.shape and not internals.is_initialized(item.handle))
 
 
 def _by_device(items: Iterable[Read]) -> Iterator[Sequence[Read]]:

@@ -11,6 +11,7 @@ import keras
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.ops import resource_variable_ops
 
 from distckpt.errors import UnsupportedState
 from distckpt.tensors import source as source_module
@@ -84,6 +85,13 @@ def save_counter_made() -> tuple[Any, Change]:
     return checkpoint, lambda: checkpoint.save_counter.assign_add(1)
 
 
+def variables_given_their_values_late(count: int) -> tuple[Any, Change]:
+    late = [resource_variable_ops.UninitializedVariable(shape=[0, 3], dtype=tf.int32) for _ in range(count)]
+    empty = tf.Variable(tf.zeros([0, 3]))
+    checkpoint = tf.train.Checkpoint(late=late, there=tf.Variable([1.0, 2.0]), empty=empty)
+    return checkpoint, lambda: [variable.assign(tf.zeros([0, 3], tf.int32)) for variable in late]
+
+
 class _Growing(tf.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -115,6 +123,8 @@ CHANGES: dict[str, Callable[[], tuple[Any, Change]]] = {
     "slots of an old optimizer": lambda: slots_of(tf_keras.optimizers.legacy.Adam()),
     "a second variable for an old optimizer": second_variable_for_an_old_optimizer,
     "the save counter made": save_counter_made,
+    "a variable given its value late": lambda: variables_given_their_values_late(1),
+    "many variables given their values late": lambda: variables_given_their_values_late(300),
     "an object that gives more values": object_that_gives_more_values,
 }
 
@@ -124,6 +134,7 @@ def test_a_change_of_what_is_tracked_is_in_the_next_capture(change: str, compari
     checkpoint, make_change = CHANGES[change]()
     source = Source(checkpoint, ALONE)
     before = source.capture()
+    assert comparing.compare(checkpoint, before) == []
     make_change()
     after = source.capture()
     assert comparing.compare(checkpoint, after) == []
