@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 
 from distckpt.errors import CorruptJournal
 from distckpt.journal.names import slot_key
@@ -26,6 +27,10 @@ from distckpt.model import Checkpoint
 
 REMEMBERED_MAX = 64
 """So many retired and so many quarantined checkpoints are remembered (and always all of the latest RETIRE)."""
+REMEMBERED_FILES_MAX = 8_192
+"""Of the retired ones no more than have so many files: a job of 1,000 workers would hold 64,000 otherwise, in its
+memory and in every snapshot.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def _added(state: JournalState, checkpoint: Checkpoint) -> JournalState:
     return replace(
         state,
         live=(*(each for each in state.live if each.name != name), checkpoint),
-        retired=_without_files_of(checkpoint, (*state.retired, *replaced))[-REMEMBERED_MAX:],
+        retired=_remembered(_without_files_of(checkpoint, (*state.retired, *replaced))),
         quarantined=tuple(each for each in state.quarantined if each.checkpoint.name != name),
     )
 
@@ -123,7 +128,7 @@ def _retire(state: JournalState, slot: int, record: RetireRecord) -> JournalStat
     return replace(
         state,
         live=tuple(each for each in state.live if each.name not in names),
-        retired=(*state.retired, *gone)[-max(REMEMBERED_MAX, len(gone)) :],
+        retired=_remembered((*state.retired, *gone), least=max(1, len(gone))),
     )
 
 
@@ -135,6 +140,13 @@ def _quarantine(state: JournalState, slot: int, record: QuarantineRecord) -> Jou
         live=tuple(each for each in state.live if each.name != record.name),
         quarantined=(*state.quarantined, *found)[-REMEMBERED_MAX:],
     )
+
+
+def _remembered(retired: tuple[Checkpoint, ...], least: int = 1) -> tuple[Checkpoint, ...]:
+    """The newest of `retired`; `least` of them at any rate."""
+    newest_first = accumulate(len(each.files) for each in reversed(retired))
+    within = sum(files <= REMEMBERED_FILES_MAX for files in islice(newest_first, REMEMBERED_MAX))
+    return retired[-max(within, least) :]
 
 
 def _without_files_of(owner: Checkpoint, others: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:

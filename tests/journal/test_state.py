@@ -20,8 +20,8 @@ from distckpt.journal.records import (
     Record,
     RetireRecord,
 )
-from distckpt.journal.state import REMEMBERED_MAX, JournalState, apply
-from distckpt.model import Checkpoint
+from distckpt.journal.state import REMEMBERED_FILES_MAX, REMEMBERED_MAX, JournalState, apply
+from distckpt.model import Checkpoint, FileRecord
 
 Make = Callable[..., Checkpoint]
 
@@ -95,6 +95,28 @@ def test_what_was_retired_is_remembered_in_bounds_but_never_less_than_the_last_r
     assert [each.step for each in one_by_one.retired] == list(range(many - REMEMBERED_MAX, many))
     at_once = fold(starts(1), *commits, RetireRecord(tuple(f"ckpt-{step}" for step in range(many))))
     assert len(at_once.retired) == many
+
+
+def test_of_checkpoints_of_many_files_fewer_are_remembered_but_one_always(checkpoint: Make) -> None:
+    def large(step: int, files: int) -> Checkpoint:
+        records = tuple(FileRecord(f"ckpt-{step}.data-{number}", 1) for number in range(files))
+        return replace(checkpoint(step), files=records)
+
+    def remembered(*files: int) -> list[int]:
+        commits = [CommitRecord(large(step, count)) for step, count in enumerate(files)]
+        retirements = [RetireRecord((f"ckpt-{step}",)) for step in range(len(files))]
+        return [each.step for each in fold(starts(1), *commits, *retirements).retired]
+
+    assert remembered(1, REMEMBERED_FILES_MAX - 2, 2) == [1, 2]
+    assert remembered(2, REMEMBERED_FILES_MAX - 2, 2, 1) == [2, 3]
+    assert remembered(1, REMEMBERED_FILES_MAX + 1) == [1]
+
+
+def test_a_commit_forgets_what_a_large_retirement_left(checkpoint: Make) -> None:
+    many = REMEMBERED_MAX + 2
+    commits = [CommitRecord(checkpoint(step)) for step in range(many)]
+    state = fold(starts(1), *commits, RetireRecord(tuple(f"ckpt-{step}" for step in range(many))))
+    assert [each.step for each in fold(CommitRecord(checkpoint(many)), state=state).retired] == list(range(2, many))
 
 
 def test_what_is_preserved_stays_in_its_place_and_is_not_active(checkpoint: Make, names_of: SimpleNamespace) -> None:
