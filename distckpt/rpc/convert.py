@@ -94,7 +94,7 @@ def _check_size(kind: Kind, size_bytes: int) -> None:
 
 
 def _payload(message: pb.AgentEnvelope | pb.CoordinatorEnvelope, kinds: dict[str, Kind]) -> Kind:
-    field = message.WhichOneof("message")
-    if field is None:
+    kind = kinds.get(message.WhichOneof("message") or "")
+    if kind is None:
         raise MalformedMessage("the envelope holds no message that this version knows")
-    return kinds[field]
+    return kind

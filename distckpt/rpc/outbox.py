@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from distckpt.rpc.checks import MESSAGE_BYTES_MAX
+from distckpt.rpc.fragments import cut
 from distckpt.rpc.v1 import coordination_pb2 as pb
 
 UNSENT_MAX = 256
@@ -59,6 +60,16 @@ class Outbox:
             self._bytes -= size_bytes
             return message
 
+    def take_heartbeat(self) -> pb.AgentEnvelope | None:
+        """The next heartbeat, past what was said before it; None: there is none. The network may swap them as well."""
+        with self._changed:
+            for index, (size_bytes, message) in enumerate(self._unsent):
+                if message.HasField("heartbeat"):
+                    del self._unsent[index]
+                    self._bytes -= size_bytes
+                    return message
+        return None
+
     def end(self, requests: Requests, *, broken: bool) -> None:
         """The stream of `requests` is over; `broken`: what it was sending may be lost."""
         with self._changed:
@@ -71,7 +82,7 @@ class Requests(Iterator[pb.AgentEnvelope]):
     """What one stream sends: for the thread that gRPC gives it, which asks for the next message once one is sent.
 
     Begins with `opening`. Ends after `last_s`, having called `renew`, which opens the next stream; once the outbox is
-    closed and empty; and when the stream has ended.
+    closed and empty; and when the stream has ended. A large message goes in fragments, between which heartbeats pass.
     """
 
     def __init__(self, outbox: Outbox, opening: pb.AgentEnvelope, last_s: float, renew: Callable[[], None]) -> None:
@@ -79,6 +90,7 @@ class Requests(Iterator[pb.AgentEnvelope]):
         self.sending = False
         self._outbox = outbox
         self._opening: pb.AgentEnvelope | None = opening
+        self._rest: deque[pb.AgentEnvelope] = deque()
         self._until = time.monotonic() + last_s
         self._renew = renew
         self._thread: threading.Thread | None = None
@@ -88,6 +100,8 @@ class Requests(Iterator[pb.AgentEnvelope]):
         opening, self._opening = self._opening, None
         if opening is not None:
             return opening
+        if self._rest and not self.ended:
+            return self._outbox.take_heartbeat() or self._rest.popleft()
         self.sending = False
         message = self._outbox.take(self, self._until)
         if message is None:
@@ -95,7 +109,8 @@ class Requests(Iterator[pb.AgentEnvelope]):
                 self._renew()
             raise StopIteration
         self.sending = True
-        return message
+        self._rest = cut(message)
+        return self._rest.popleft()
 
     def join(self, timeout_s: float) -> None:
         """Waits for gRPC's thread to end, as it does once the stream has ended."""

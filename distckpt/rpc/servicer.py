@@ -18,6 +18,7 @@ from distckpt.protocol.staged import foreign_handle
 from distckpt.rpc import convert, values
 from distckpt.rpc.checks import MalformedMessage
 from distckpt.rpc.credentials import workers_named
+from distckpt.rpc.fragments import Assembly
 from distckpt.rpc.streams import End, Incarnation, Stream, Streams
 from distckpt.rpc.transport import CONNECTED
 from distckpt.rpc.v1 import coordination_pb2 as pb
@@ -74,8 +75,12 @@ class Servicer:
         try:
             await context.send_initial_metadata(((CONNECTED, "1"),))
             stream.stand()
+            assembly = Assembly()
             while (said := await _read(context)) is not None:
-                envelope = convert.agent_from_proto(said)
+                whole = assembly.add(said)
+                if whole is None:
+                    continue
+                envelope = convert.agent_from_proto(whole)
                 _check_sender(envelope.sender, stream.agent)
                 _check_own(envelope)
                 self._on_message(envelope)

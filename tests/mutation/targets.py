@@ -61,7 +61,7 @@ TARGETS = (
     Target("journal/log.py", methods("Journal", "begin", "settle", "check_fence", "_place", "_raise_fenced"), JOURNAL),
     Target("journal/reading.py", ("was_deleted", "read_snapshot", "_load_once"), JOURNAL),
     Target("journal/compaction.py", ("_is_deletable",), JOURNAL),
-    Target("journal/state.py", ("apply", "_preserve", "_retire", "_quarantine"), JOURNAL),
+    Target("journal/state.py", ("apply", "_preserve", "_retire", "_quarantine", "_remembered"), JOURNAL),
     Target("journal/codec.py", ("_unframed",), JOURNAL),
     Target("storage/keys.py", ("check_key", "check_handle", "is_reserved", "_check_name"), STORAGE),
     Target(
@@ -145,6 +145,8 @@ TARGETS = (
         (*methods("Servicer", "Connect", "_hear"), "_whose", "_admit", "_check_sender", "_check_own"),
         RPC,
     ),
+    Target("rpc/fragments.py", ("cut", "Assembly.add"), (*files("rpc", "fragments"), *RPC)),
+    Target("rpc/outbox.py", ("Requests.__next__", "Outbox.take_heartbeat"), (*files("rpc", "fragments", "wire"), *RPC)),
     Target("protocol/coordinator.py", methods("Coordinator", "_receive", "_probe_result"), PROTOCOL),
     Target(
         "protocol/rounds.py",

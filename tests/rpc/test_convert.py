@@ -157,7 +157,7 @@ def an_agent_says(message: Any, worker: int = 1) -> m.AgentEnvelope:
 def test_every_message_of_the_protocol_is_tried_here_and_has_a_place_on_the_wire() -> None:
     assert set(AGENT) == set(m.AgentMessage.__args__) == {kind.cls for kind in agent_messages.KINDS}
     assert set(COORDINATOR) == set(m.CoordinatorMessage.__args__) == {kind.cls for kind in coordinator_messages.KINDS}
-    assert {kind.field for kind in agent_messages.KINDS} == {
+    assert {kind.field for kind in agent_messages.KINDS} | {"fragment"} == {
         field.name for field in pb.AgentEnvelope.DESCRIPTOR.oneofs_by_name["message"].fields
     }
     assert {kind.field for kind in coordinator_messages.KINDS} == {

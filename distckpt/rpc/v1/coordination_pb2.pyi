@@ -19,7 +19,7 @@ class Sender(_message.Message):
     def __init__(self, job: _Optional[str] = ..., generation: _Optional[int] = ..., worker: _Optional[int] = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class AgentEnvelope(_message.Message):
-    __slots__ = ("sender", "join", "heartbeat", "announce", "described", "written", "failed", "restore_request", "verified", "leave", "not_written", "save_wanted", "ceiling")
+    __slots__ = ("sender", "join", "heartbeat", "announce", "described", "written", "failed", "restore_request", "verified", "leave", "not_written", "save_wanted", "ceiling", "fragment")
     SENDER_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class AgentEnvelope(_message.Message):
     NOT_WRITTEN_FIELD_NUMBER: _ClassVar[int]
     SAVE_WANTED_FIELD_NUMBER: _ClassVar[int]
     CEILING_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENT_FIELD_NUMBER: _ClassVar[int]
     sender: Sender
     join: Join
     heartbeat: Heartbeat
@@ -46,7 +47,16 @@ class AgentEnvelope(_message.Message):
     not_written: NotWritten
     save_wanted: SaveWanted
     ceiling: Ceiling
-    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., not_written: _Optional[_Union[NotWritten, _Mapping]] = ..., save_wanted: _Optional[_Union[SaveWanted, _Mapping]] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ...) -> None: ...
+    fragment: Fragment
+    def __init__(self, sender: _Optional[_Union[Sender, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., restore_request: _Optional[_Union[RestoreRequest, _Mapping]] = ..., verified: _Optional[_Union[Verified, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., not_written: _Optional[_Union[NotWritten, _Mapping]] = ..., save_wanted: _Optional[_Union[SaveWanted, _Mapping]] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., fragment: _Optional[_Union[Fragment, _Mapping]] = ...) -> None: ...
+
+class Fragment(_message.Message):
+    __slots__ = ("data", "last")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    last: bool
+    def __init__(self, data: _Optional[bytes] = ..., last: bool = ...) -> None: ...
 
 class CoordinatorEnvelope(_message.Message):
     __slots__ = ("receiver", "welcome", "rejected", "decided", "describe", "committed", "aborted", "verify", "restore_decided", "fenced_off", "alive", "propose", "agreed", "withdrawn", "wish_over", "salvage")
