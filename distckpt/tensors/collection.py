@@ -2,7 +2,7 @@
 
 It collects in full when a quarter has come on top of what it last saw. A walk or a restore makes some ten objects for
 each variable, most of them for a moment; of 10,000 variables a full collection takes as long as the rest of the
-restore (docs/performance.md).
+restore (docs/decisions/0020-restore-reading.md).
 """
 
 from __future__ import annotations
