@@ -128,7 +128,7 @@ def _retire(state: JournalState, slot: int, record: RetireRecord) -> JournalStat
     return replace(
         state,
         live=tuple(each for each in state.live if each.name not in names),
-        retired=_remembered((*state.retired, *gone), least=max(1, len(gone))),
+        retired=_remembered((*state.retired, *gone), least=len(gone)),
     )
 
 
@@ -142,11 +142,11 @@ def _quarantine(state: JournalState, slot: int, record: QuarantineRecord) -> Jou
     )
 
 
-def _remembered(retired: tuple[Checkpoint, ...], least: int = 1) -> tuple[Checkpoint, ...]:
-    """The newest of `retired`; `least` of them at any rate."""
+def _remembered(retired: tuple[Checkpoint, ...], least: int = 0) -> tuple[Checkpoint, ...]:
+    """The newest of `retired`; `least` of them at any rate, and always the last."""
     newest_first = accumulate(len(each.files) for each in reversed(retired))
     within = sum(files <= REMEMBERED_FILES_MAX for files in islice(newest_first, REMEMBERED_MAX))
-    return retired[-max(within, least) :]
+    return retired[-max(within, least, 1) :]
 
 
 def _without_files_of(owner: Checkpoint, others: Iterable[Checkpoint]) -> tuple[Checkpoint, ...]:

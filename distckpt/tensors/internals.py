@@ -245,11 +245,6 @@ def _disabling(count: int) -> Any:
         return tf.function(disable, input_signature=signature, autograph=False).get_concrete_function()
 
 
-def is_initialized(handle: Any) -> bool:
-    """Whether the variable of this handle has a value; 4 µs."""
-    return bool(tf.raw_ops.VarIsInitializedOp(resource=handle))
-
-
 def read_variables(handles: Sequence[Any], dtypes: Sequence[int]) -> list[Any]:
     """The values of variables of one device, as many calls of ReadVariableOp would give them
     (core/kernels/resource_variable_ops.cc, ReadVariablesOp).

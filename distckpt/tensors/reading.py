@@ -60,7 +60,7 @@ class _Batch:
 
 def _is_unset(item: Read, found: Any) -> bool:
     """Whether `found`, read from a variable, is no value: of one that has none TensorFlow may give an empty tensor."""
-    return found is None or (0 in found.shape and not internals.is_initialized(item.handle))
+    return found is None or (0 in found.shape and not tf.raw_ops.VarIsInitializedOp(resource=item.handle))
 
 
 def _by_device(items: Iterable[Read]) -> Iterator[Sequence[Read]]:

@@ -78,16 +78,12 @@ class Tracked:
         )
 
 
+@collection.deferred()
 def walk(checkpoint: Any, world_size: int) -> Tracked:
     """Walks over all that `checkpoint` (a tf.train.Checkpoint) tracks, as `checkpoint.write` would.
 
     Raises UnsupportedState where TensorFlow could not save it either, or TensorFlow's own tf.errors.OpError.
     """
-    with collection.deferred():
-        return _walk(checkpoint, world_size)
-
-
-def _walk(checkpoint: Any, world_size: int) -> Tracked:
     try:
         found = internals.serialize(checkpoint)
     except (ValueError, NotImplementedError) as error:
